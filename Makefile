@@ -47,7 +47,7 @@ run: .venv/.run ## the platform with a real recommender on it, until Ctrl-C
 	@$(BIN)/python examples/shop/run.py
 
 test: lint docs ## everything that must be green
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --junitxml .venv/test-results.xml
+	$(BIN)/pytest -rs -n 4 --dist loadfile --no-loadscope-reorder --junitxml .venv/test-results.xml
 
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api docs/reference/openapi.json
@@ -67,6 +67,9 @@ bench-batching: .venv/.dev ## what batching gains, beside the bare model; QUICK=
 bench-start: .venv/.dev ## how quickly platform, deployment and replica are there, and their memory; QUICK=1
 	@$(BIN)/python -m benchmarks.start
 
+test-browser: .venv/.dev ## pages in a real Chromium, which it installs into .venv/browser; part of `make test`
+	KAON_BROWSER=1 $(BIN)/pytest tests/e2e/test_browser.py
+
 test-runtime-lowest: .venv/.dev ## kaon-runtime with the lowest and newest versions of what it requires, and pinned libraries
 	KAON_CHAOS=1 $(BIN)/pytest tests/integration/test_runtime_versions.py
 
@@ -77,7 +80,7 @@ chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_canary.py tests/e2e/test_overload.py tests/integration/edge tests/integration/agent
 
-.PHONY: help install develop lock lint format docs run test test-runtime-lowest openapi words chaos
+.PHONY: help install develop lock lint format docs run test test-browser test-runtime-lowest openapi words chaos
 .PHONY: bench-recommend bench-serving bench-batching bench-start
 
 bench-autoscale: .venv/.dev ## scaling laws on real load, by the simulator; TRACES=DIR, QUICK=1

@@ -6,10 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from kaon.errors import Conflict, Forbidden, InvalidInput, ItemError, KaonError, NotFound, TooManyRequests, Unavailable
+from kaon.sdk.dataset import Dataset
 from kaon.sdk.endpoint import endpoint
 from kaon.sdk.folder import data_dir
 from kaon.sdk.handle import local, plug, use
+from kaon.sdk.job import job
 from kaon.sdk.link import ServiceLink
+from kaon.sdk.output import Output
+from kaon.sdk.progress import progress
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.sdk.service import on_start, on_stop, service
@@ -30,6 +34,7 @@ __all__ = [
     "Batch",
     "Client",
     "Conflict",
+    "Dataset",
     "File",
     "Forbidden",
     "Image",
@@ -38,6 +43,7 @@ __all__ = [
     "KaonError",
     "NotFound",
     "Objective",
+    "Output",
     "Request",
     "Resources",
     "Response",
@@ -46,9 +52,11 @@ __all__ = [
     "WebSocket",
     "data_dir",
     "endpoint",
+    "job",
     "local",
     "on_start",
     "on_stop",
+    "progress",
     "service",
     "use",
 ]

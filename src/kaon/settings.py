@@ -67,6 +67,13 @@ class Settings(BaseSettings):
     most_upload_bytes: int = Field(
         default=256 * 2**30, ge=2**20, description="Bytes that these uploads may have together."
     )
+    most_datasets: int = Field(default=500, ge=1, le=100_000, description="Datasets that a workspace may have.")
+    most_dataset_files: int = Field(
+        default=100_000, ge=1, le=1_000_000, description="Files that one version of a dataset may have."
+    )
+    most_dataset_bytes: int = Field(
+        default=200 * 2**30, ge=2**20, description="Bytes that the datasets of a workspace may have together."
+    )
     most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
     most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
     most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")

@@ -302,7 +302,7 @@ def test_a_control_plane_that_is_killed_takes_its_trials_with_it_and_nothing_els
         eventually(lambda: trials.knobs(replicas) == [SAFE, SAFE], "the agent ends the trial by itself")
     trials.back("control")
     (end,) = trials.ends("control")
-    assert "the control plane was started anew" in end
+    assert "the control plane was restarted" in end
     told = trials.world.get(f"{trials.path('control')}/decisions?concern=tuning&limit=100")["items"]
     assert [entry["figures"]["kind"] for entry in told].count("change") <= 1  # what was safe, before
     trials.unharmed("control")

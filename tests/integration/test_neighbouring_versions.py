@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Path_
 from tests.integration.api.world import REPLICA, World, populate, world_of
 from tests.plans import keep_plan
+from tests.replicas import replica_spec, route_to
 from tests.samples import places, with_more
 from tests.waiting import until
 
@@ -32,20 +33,11 @@ from kaon.types.deployment import DeploymentSpec
 from kaon.types.key import Access, Grant, Role
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import EdgeStatus, FlatPlan, Plan, Report
-from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
-from kaon.types.route import Backend, Route
+from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.route import Route
 from kaon.types.traffic import Sample, Traffic
 
-SPEC = ReplicaSpec(
-    id=replica_id("default", "shop", 1, 0),
-    name="shop-1-0",
-    workspace="default",
-    deployment="shop",
-    revision=1,
-    ordinal=0,
-    artifact=f"sha256:{'0' * 64}",
-)
-ROUTE = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
+SPEC, ROUTE = replica_spec(), route_to(1)
 
 
 def plan(key: str) -> Plan:

@@ -4,9 +4,10 @@ import sys
 import kaon
 
 NAMES = [
-    "AsyncClient", "Audio", "Batch", "Client", "Conflict", "File", "Forbidden", "Image", "InvalidInput", "ItemError",
-    "KaonError", "NotFound", "Objective", "Request", "Resources", "Response", "TooManyRequests", "Unavailable",
-    "WebSocket", "data_dir", "endpoint", "local", "on_start", "on_stop", "service", "use",
+    "AsyncClient", "Audio", "Batch", "Client", "Conflict", "Dataset", "File", "Forbidden", "Image", "InvalidInput",
+    "ItemError", "KaonError", "NotFound", "Objective", "Output", "Request", "Resources", "Response",
+    "TooManyRequests", "Unavailable", "WebSocket", "data_dir", "endpoint", "job", "local", "on_start", "on_stop",
+    "progress", "service", "use",
 ]  # fmt: skip
 
 

@@ -4,8 +4,8 @@ A shell around `kaon.agent.decide.replicas`: it observes (driver, probes), lets 
 a task of its own so that no replica waits for another. Nothing depends on an event: a new plan, the end of a replica,
 or a probe with news only start the next look early, which comes within a second anyway.
 
-It may be killed at any moment. The plan is on disk, replicas and edge go on running, and the next agent takes them
-over; before it configures the edge, it has probed every replica.
+It may be killed at any moment. The plan is on disk, replicas and edge keep running, and the next agent takes them over;
+it probes every replica before it configures the edge.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from kaon.types.route import ReplicaEndpoint
 
 _TICK_S = 1.0
 _LOOK_S = 0.02
-"""Least time between two looks: changes that come in a burst are taken together."""
+"""Least time between two looks, so that a burst of changes needs one."""
 
 _HELD_LOOK_S = 0.002
 """The same while calls are held."""
@@ -155,7 +155,7 @@ class Agent:
             idle = await self._waits.after_answer(idle, sent_at, new=self._is_new(answer))
 
     def _is_new(self, answer: NamedPlan | None) -> bool:
-        """Take over what the control plane answered; whether it is another plan than the current one."""
+        """Apply the control plane's answer; returns whether it is another plan than the current one."""
         if answer is None or (answer.name and answer.name == self._plan_name):
             return False
         if new := answer.plan != self._plan:
@@ -174,15 +174,15 @@ class Agent:
             event.set()
 
     def _callers_wait(self) -> None:
-        """The first call is held, or none is any more."""
+        """Called when the first call is held, and when none is held any more."""
         self._wake.set()
-        # A replica that is started ahead of the plan needs its secrets first; both at once would delay each other.
+        # A replica started ahead of the plan needs its secrets first; a report at the same time would delay them.
         ahead = self._plan is not None and bool(self._plan.standby)
         asyncio.get_running_loop().call_later(_AFTER_START_S if ahead else 0.0, self._news.set)
 
     async def _get_secrets(self) -> None:
         """Get the secrets of replicas that an earlier agent started: to hide them in logs, and to restart these
-        replicas while the control plane is away."""
+        replicas while the control plane cannot be reached."""
         failures = 0
         while True:
             self._other_plan.clear()
@@ -277,7 +277,7 @@ class Agent:
         return frozenset(spec.id for spec in plan.replicas if f"{spec.workspace}/{spec.deployment}" in held)
 
     async def _edge_busy(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> frozenset[str]:
-        """Replicas that leave and still have open requests of the edge; one request to the edge serves all."""
+        """Replicas outside of the plan with open requests of the edge; one request to the edge for all of them."""
         wanted = {spec.id for spec in plan.replicas}
         leaving = {
             id_: observation.service_address

@@ -1,7 +1,7 @@
 """The control plane over HTTP: a unix socket on its own machine, HTTPS from other clouds.
 
-Every failure of the way there is `Unavailable`; what the control plane itself refuses comes as the exception that
-its problem document names. Nothing is tried again here: the agent's loops do that, with their back-off.
+Every failure of the connection is `Unavailable`; a refusal by the control plane is raised as the exception that its
+problem document names. Nothing is repeated here: the agent's loops do that, with their back-off.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _TIMEOUT_S = 10.0
 _CHUNK_BYTES = 2**20
 _PART = ".part"
 _PART_S = 86_400.0
-"""How long a cut download can be continued by another agent."""
+"""How long an interrupted download can be continued by another agent."""
 _T = TypeVar("_T")
 _SECRETS = TypeAdapter(dict[str, str])
 
 
 class ControlPlaneClient:
-    """One cloud's way to the control plane. Use `async with`, or `close` it."""
+    """The control plane as one cloud's agent reaches it. Use `async with`, or `close` it."""
 
     def __init__(self, url: str, key: str, cloud: str, folder: Path, *, socket: Path | None = None) -> None:
         """`url` is the control plane's, `socket` its unix socket when it is here; `folder` keeps artifacts
@@ -61,11 +61,11 @@ class ControlPlaneClient:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         await self._client.aclose()
 
     async def plan(self, after: str, wait_s: float) -> NamedPlan | None:
-        # A server of the release before reads `after`, and answers a plan in one piece.
+        # A server of the previous release reads `after`, and answers with a plan in one piece.
         headers = {"accept": f"{PLAN_IN_PARTS}, application/json"} | ({"if-none-match": f'"{after}"'} if after else {})
         answer = await self._get("/plan", {"after": after, "wait_s": wait_s}, wait_s, headers)
         if answer.status_code == 304:
@@ -100,13 +100,13 @@ class ControlPlaneClient:
         return None if answer.status_code == 204 else _read(AgentCall.model_validate_json, answer.content)
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
-        quiet_for_ever = httpx2.Timeout(_TIMEOUT_S, read=None, write=None)
+        without_limit = httpx2.Timeout(_TIMEOUT_S, read=None, write=None)
         with _unavailable():
             answer = await self._client.post(
                 f"/calls/{call}",
                 content=lines,
                 headers={"content-type": "application/x-ndjson"},
-                timeout=quiet_for_ever,
+                timeout=without_limit,
             )
         _check(answer)
 
@@ -179,7 +179,7 @@ def _unavailable() -> Iterator[None]:
 
 
 def _check(answer: httpx2.Response) -> httpx2.Response:
-    """The answer, when it is one; else the exception that it describes."""
+    """Returns the answer, or raises the error that it describes."""
     if answer.is_error:
         try:
             members = answer.json()
@@ -194,5 +194,6 @@ def _read(parse: Callable[[bytes], _T], content: bytes) -> _T:
         return parse(content)
     except ValueError:
         raise Unavailable(
-            "The control plane said something that this agent does not understand.", hint="Use one version for both."
+            "The control plane's answer cannot be read by this agent.",
+            hint="Use one version of Kaon for both.",
         ) from None

@@ -1,4 +1,4 @@
-"""The ports of an agent: the control plane above it, the edge beside it, the replicas below it."""
+"""The ports of an agent: control plane, edge, traffic, held calls, and replicas."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class CallHolder(Protocol):
         ...
 
     async def follow(self, plan: Plan) -> None:
-        """Let calls wait where the plan says so. Called before the edge is configured."""
+        """Hold calls of the routes whose plan has `hold_s`. Called before the edge is configured."""
         ...
 
     def update(
@@ -148,7 +148,7 @@ class NoCallHolder:
 
 
 class ReplicaControl(Protocol):
-    """The replicas themselves, on their control sockets."""
+    """The replicas, on their control sockets."""
 
     async def health(self, address: Address) -> ReplicaHealth:
         """The health of the replica at this control address. Raises `Unavailable` when it does not answer."""

@@ -1,5 +1,6 @@
 """The API as one ASGI app. It decides nothing: it writes specs into the store and reads the resulting status.
 
+    UnknownPaths       suggestions                                paths of no deployment, from the edge
     ResponseGuard      request id, host, origin, headers            every response
       AuthorizedRoute  right, scope, existence, query, body limit   every route, before its body is read
         handler        checks, one write with compare-and-set, one event
@@ -23,7 +24,9 @@ from kaon.api import (
     artifacts,
     audit_log,
     cloud_admin,
+    cloud_datasets,
     clouds,
+    datasets,
     decisions,
     deployments,
     events,
@@ -54,6 +57,7 @@ from kaon.api.refusals import RefusedAttempts
 from kaon.api.resources import routes_of
 from kaon.api.response_guard import ResponseGuard
 from kaon.api.router import AuthorizedRoute
+from kaon.api.unknown_paths import UnknownPaths
 from kaon.api.uploads import router as upload_routes
 from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
@@ -71,7 +75,7 @@ from kaon.version import __version__
 COLLECTIONS = {
     module.collection.kind.name: module.collection
     for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
-}
+} | {each.kind.name: each for each in (datasets.collection, datasets.versions_collection)}
 """The collections of the kinds that need more than their declaration."""
 
 
@@ -83,7 +87,7 @@ def routes() -> list[AuthorizedRoute]:
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
     for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return [*found, *upload_routes]
+    return [*found, *upload_routes, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
 
 
 ROUTES = routes()
@@ -160,4 +164,5 @@ def create_app(
     app.state.authorizer = Authorizer(snapshot, keyring, LoginThrottle(clock))
     app.openapi = _document  # type: ignore[method-assign]
     app.add_middleware(ResponseGuard, settings=settings)
+    app.add_middleware(UnknownPaths, authorizer=app.state.authorizer, snapshot=snapshot)
     return app

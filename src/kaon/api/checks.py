@@ -7,8 +7,11 @@ from collections.abc import Collection
 from kaon.api import edits
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
-from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.datasets.versions import mounted, with_versions
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound
 from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
+from kaon.types.dataset import DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Artifact, Deployment, Unreadable
@@ -64,10 +67,14 @@ async def check_spec(
 
     `now`: the time of the write; the spec's artifacts are marked as used then. None: a dry run.
     """
-    for template in templates_of(spec):
-        await _check_template(store, caller, workspace, template, current)
-        if now is not None and (current is None or template not in templates_of(current.spec)):
+    before = () if current is None else templates_of(current.spec)
+    for place, template in enumerate(templates_of(spec)):
+        is_new = before[place : place + 1] != (template,)  # promoting a shadow deploys its template
+        await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        if now is not None and is_new:
             await _keep_artifact(store, workspace, template.artifact, now)
+            for version in mounted(template):
+                await _keep_version(store, workspace, version.text, now)
     if spec.shadow is None:
         return
     number = spec.shadow.revision
@@ -75,16 +82,34 @@ async def check_spec(
         raise Unprocessable(f"There is no revision {number} to be the shadow.", hint="See: kaon rollout history NAME")
 
 
+def with_dataset_versions(snapshot: Snapshot, workspace: str, spec: DeploymentSpec) -> DeploymentSpec:
+    """A spec whose datasets have the versions that their references mean now. Raises `Unprocessable`."""
+    try:
+        template, shadow = with_versions(snapshot, workspace, spec.template), spec.shadow
+        if shadow is not None and shadow.template is not None:
+            shadow = shadow.model_copy(update={"template": with_versions(snapshot, workspace, shadow.template)})
+    except InvalidInput as error:
+        raise Unprocessable(error.cause, hint=error.hint) from None
+    return spec.model_copy(update={"template": template, "shadow": shadow})
+
+
 async def _check_template(
-    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None
+    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None, *, is_new: bool
 ) -> None:
     _check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
         raise _no_artifact(workspace, template.artifact)
-    if current is None or template not in templates_of(current.spec):
+    service = artifact.spec.manifest.service
+    if artifact.spec.manifest.jobs and not service.endpoints and not service.mounts:
+        raise Unprocessable(
+            f"The artifact of '{service.name}' has jobs only, which are run and not deployed.",
+            hint="Run: kaon job run FILE.py:FUNCTION",
+        )
+    if is_new:
         _check_uses(caller, workspace, artifact)
     _check_use_of_secrets(caller, template, current)
+    _check_use_of_datasets(caller, template, current)
     for secret in sorted(set(template.secrets.values())):
         if await store.find("secret", workspace, secret) is None:
             raise Unprocessable(
@@ -97,6 +122,19 @@ async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) 
         await edits.touch_artifact(store, workspace, digest, now)
     except NotFound:  # it was collected meanwhile
         raise _no_artifact(workspace, digest) from None
+
+
+async def _keep_version(store: Store, workspace: str, name: str, now: float) -> None:
+    """Mark a version as used, so that one who deletes it at the same time reads what uses it again."""
+
+    async def attempt() -> None:
+        version = await store.get("dataset-version", workspace, name)
+        await store.update_status(version, DatasetVersionStatus(used_at=now))
+
+    try:
+        await edits.retry_on_conflict(attempt)
+    except NotFound:
+        raise Unprocessable(f"There is no version '{name}'.", hint="List them: kaon get dataset-versions") from None
 
 
 def _no_artifact(workspace: str, digest: str) -> Unprocessable:
@@ -180,5 +218,15 @@ def _check_use_of_secrets(caller: Caller, template: Template, current: Deploymen
     if new and caller.rights.deployments is not None:
         raise Forbidden(
             "This key is for some deployments only and cannot give them other secrets of the workspace.",
+            hint="Use a key for the whole workspace.",
+        )
+
+
+def _check_use_of_datasets(caller: Caller, template: Template, current: Deployment | None) -> None:
+    """Deployed code can read its datasets: a key for some deployments may only keep those that they have already."""
+    had = set() if current is None else {ref.dataset for t in templates_of(current.spec) for ref in mounted(t)}
+    if caller.rights.deployments is not None and {ref.dataset for ref in mounted(template)} - had:
+        raise Forbidden(
+            "This key is for some deployments only and cannot give them other datasets of the workspace.",
             hint="Use a key for the whole workspace.",
         )

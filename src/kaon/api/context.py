@@ -13,6 +13,7 @@ from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.meters import Meters
 from kaon.api.plans import Plans
+from kaon.api.pushes import Pushes
 from kaon.api.recent import RecentChanges
 from kaon.api.stream_limits import StreamLimits
 from kaon.clock import Clock
@@ -61,6 +62,7 @@ class ApiContext:
     intake: Intake
     recent: RecentChanges
     streams: StreamLimits = field(default_factory=StreamLimits)
+    pushes: Pushes = field(default_factory=Pushes)
 
 
 async def _context(request: Request) -> ApiContext:

@@ -8,6 +8,7 @@ from kaon.types.key import IDENTITY_PREFIX
 
 FREED_BY = {
     "artifact": "kaon rm artifact --unused",
+    "dataset": "kaon dataset rm NAME@N",
     "deployment": "kaon rm NAME",
     "key": "kaon key revoke NAME",
     "secret": "kaon secret rm NAME",
@@ -31,6 +32,7 @@ async def check_count(context: ApiContext, kind: str, ws: str) -> None:
     most = {
         "deployment": settings.most_deployments,
         "artifact": settings.most_artifacts,
+        "dataset": settings.most_datasets,
         "secret": settings.most_secrets,
         "key": settings.most_keys,
     }[kind]
@@ -60,6 +62,14 @@ async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
     await context.snapshot.at_least(context.store.written)
     if sum(a.spec.size_bytes for a in context.snapshot.list("artifact", ws)) + more_bytes > most:
         raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
+
+
+async def check_dataset_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
+    """Raises `QuotaReached` when the workspace's datasets may not have `more_bytes` more."""
+    most = context.settings.most_dataset_bytes
+    held_bytes = sum(blob.size_bytes for blob in await context.blobs.within(ws).list_all())
+    if held_bytes + more_bytes > most:
+        raise _reached(f"datasets of {most / 2**30:,.3g} GiB", ws, "dataset", "KAON_MOST_DATASET_BYTES")
 
 
 def _reached(what: str, ws: str, kind: str, setting: str) -> QuotaReached:

@@ -35,6 +35,7 @@ from kaon.errors import BuildError, InvalidInput, KaonError, TooLarge, from_prob
 from kaon.sdk import left_out
 from kaon.sdk.layout import own_modules, search_path
 from kaon.types.artifact import PICKLES_MAX, Consent, FileEntry, IgnoreFile, Manifest
+from kaon.types.job import JobDeclaration
 from kaon.types.launch import EXIT_CONFIG
 from kaon.types.service import ServiceSpec
 from kaon.version import __version__
@@ -80,14 +81,16 @@ def build(
     limits: ArtifactLimits = DEFAULT_LIMITS,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Built:
-    """Build `target`, 'file.py:Class' relative to `folder`, into the folder `out`; equal sources give equal bytes.
+    """Build `target`, 'file.py:NAME' relative to `folder`, into the folder `out`; equal sources give equal bytes.
+
+    NAME is a service's class or a job's function.
 
     `env` are the deployment's variables, set while the module is imported. `include` are paths or patterns of files
     that are packed although a rule excludes them; `allow` permits what is refused by default; `require` are further
     requirements, such as extras and groups of the project. `environments` is the
     folder of environments, shared with the agent of this machine; `python` is used to inspect the class instead of one
     of these. `on_progress` is called with the current activity. Raises `BuildError`, and `InvalidInput` or `NotFound`
-    when `target` is not a class.
+    when `target` is no class or job.
     """
     found = find_target(target, folder)
     found = replace(found, include=(*found.include, *include))
@@ -114,12 +117,13 @@ def build(
             )
         on_progress("reading the class")
         facts = ProjectFacts(own_modules(search_path(found.root, found.file)), tuple(collected.ignore_files))
-        service = inspect(found.entry, stage, python, env, facts)
+        service, jobs = inspect(found.entry, stage, python, env, facts)
         on_progress("packing")
         manifest = Manifest(
             kaon=__version__,
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
             service=service.model_copy(update={"requirements": requirements.names}),
+            jobs=jobs,
             files=tuple(files),
             lock=lock_hash(lock.text),
             allowed=tuple(sorted(allowed)),
@@ -146,8 +150,8 @@ def inspect(
     python: Path,
     env: Mapping[str, str] = MappingProxyType({}),
     facts: ProjectFacts | None = None,
-) -> ServiceSpec:
-    """The spec of the class `entry` ('module:Class') in `folder`, read by `python` in its own process.
+) -> tuple[ServiceSpec, tuple[JobDeclaration, ...]]:
+    """The service of `entry` ('module:NAME') in `folder` and all jobs of its module, read by `python` in a process.
 
     The process gets `env` and the variables that any program needs. Raises `BuildError` with its last lines of output
     when the class cannot be imported, and a hint based on `facts`.
@@ -186,7 +190,8 @@ def inspect(
         raise _not_imported(entry, code, lines, folder, facts)
     if "problem" in members:
         raise _refused(members, folder, facts)
-    return ServiceSpec.model_validate(members["service"])
+    jobs = tuple(JobDeclaration.model_validate(job) for job in members.get("jobs", ()))
+    return ServiceSpec.model_validate(members["service"]), jobs
 
 
 def _refused(members: Mapping[str, Any], folder: Path, facts: ProjectFacts) -> KaonError:

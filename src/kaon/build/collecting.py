@@ -353,3 +353,22 @@ def _has_pickle(archive: Path) -> bool:
             return any(name.rpartition("/")[2] == "data.pkl" for name in opened.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False
+
+
+class _ModuleWalk(_Walk):
+    """Walks through the Python files of a folder, without links; refuses nothing."""
+
+    def _item(self, item: os.DirEntry[str], folder: _Folder, rules: tuple[_Rules, ...]) -> None:
+        if not item.is_symlink():
+            super()._item(item, folder, rules)
+
+    def _add(self, file: Path, path: str, *, is_named: bool) -> None:
+        if path.endswith(".py"):
+            self.result.files[path] = file
+
+
+def modules(folder: Path) -> list[str]:
+    """The Python files below a folder that would be packed, by path relative to it, sorted."""
+    walk = _ModuleWalk(folder, [], DEFAULT_LIMITS)
+    walk.start()
+    return sorted(walk.result.files)

@@ -9,7 +9,7 @@ from kaon.cli.shared import tables
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, since, size, table
 from kaon.client import contexts
@@ -45,7 +45,7 @@ def up() -> None:
     from kaon.stack.up import up as start  # imports the whole platform
 
     settings = Settings()
-    with Progress() as progress:
+    with ProgressLine() as progress:
         start(settings, progress.show)
     put(f"Kaon runs at {settings.url}")
     note(f"Key: {settings.admin_key_file}. Next: kaon deploy FILE.py:CLASS")
@@ -57,7 +57,7 @@ def down() -> None:
     from kaon.stack.up import down as stop
 
     settings = Settings()
-    with Progress() as progress:
+    with ProgressLine() as progress:
         stop(settings, progress.show)
     note(f"Kaon has stopped. Its data stays in {settings.home}.")
 

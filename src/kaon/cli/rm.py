@@ -12,7 +12,7 @@ import typer
 from kaon.api.views import DeploymentView
 from kaon.cli.shared.notes import ask, note
 from kaon.cli.shared.options import NoWait, WorkspaceOption, Yes, verb, verbs
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.text import plain, size
 from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, UnreadableRow
@@ -139,7 +139,7 @@ def _readable(remote: Remote, name: str) -> DeploymentView | None:
 def _wait_until_drained(remote: Remote, name: str) -> None:
     """Return when the deployment has no replica. Raises `DeadlineExceeded`."""
     ends_at = time.monotonic() + _DRAIN_S
-    with Progress() as progress:
+    with ProgressLine() as progress:
         while time.monotonic() < ends_at:
             left = [replica for replica in remote.replicas() if replica.deployment == name]
             if not left:

@@ -23,7 +23,8 @@ INTERRUPTED = 130
 
 VERBS = {
     "Write and serve": {
-        "dev": "dev",
+        "init": "init.command",
+        "dev": "dev.command",
         "build": "build",
         "deploy": "deploy.command",
         "apply": "apply.command",

@@ -14,7 +14,7 @@ from kaon.cli.shared.assignments import assign
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
 from kaon.cli.shared.output import Format, document, put
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.spec_changes import field_errors
 from kaon.cli.shared.text import plain, seconds, table
@@ -168,7 +168,7 @@ def _with(base: SimulationRequest, texts: Sequence[str]) -> SimulationRequest:
 
 
 def _replay(title: str, request: SimulationRequest, traffic: Trace, seed: int) -> ReplayResult:
-    with Progress() as progress:
+    with ProgressLine() as progress:
         tenth = -1
 
         def show(share: float) -> None:

@@ -66,14 +66,17 @@ class Payload:
 
 
 def operations(document: Any) -> dict[str, Operation]:
-    """Name -> operation. Raises BadAnswer when it is not the OpenAPI document of a deployment."""
+    """Name -> operation, of endpoints and not of mounted apps.
+
+    Raises BadAnswer when it is not the OpenAPI document of a deployment.
+    """
     try:
         definitions = document.get("components", {}).get("schemas", {})
         found = [
             _operation(path, verb, item[verb], definitions)
             for path, item in document["paths"].items()
             for verb in _VERBS
-            if verb in item
+            if verb in item and "x-mount" not in item[verb]
         ]
     except (TypeError, KeyError, AttributeError):
         raise BadAnswer("The OpenAPI document is not one of a deployment.", hint="Check the URL.") from None

@@ -1,7 +1,7 @@
 """The loop of every reconciler.
 
 A queue has keys, not events: a key means "reconcile this", and reconciling reads the current state from the snapshot of
-the store. So ten changes of one thing are one run, a lost wake-up costs nothing but time (everything is reconciled
+the store. So ten changes of one key are one run, a lost wake-up only costs time (everything is reconciled
 every `RESYNC_S`), and the next run repairs the effect of a crash between any two writes.
 
 A failing key is retried with increasing delay, without delaying others. A `Conflict` is no failure: another writer was

@@ -1,4 +1,4 @@
-"""What one deployment is in a plan: its replicas, its route, the replica that stands by, its knobs. Pure."""
+"""The part of one deployment in a plan: its replicas, its route, its standby replica, its knobs. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kaon.errors import InvalidInput
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
 from kaon.types import resource
+from kaon.types.dataset import DatasetUse
 from kaon.types.deployment import Assignment
 from kaon.types.key import identity_name
 from kaon.types.names import DeploymentKey
@@ -41,7 +42,7 @@ class PlanInputs:
 
 
 class PlanSource:
-    """What plans are made of, by what is looked up in it."""
+    """The inputs of plans, indexed."""
 
     def __init__(self, world: PlanInputs) -> None:
         self.artifacts = {(a.workspace, a.spec.digest): a for a in world.artifacts}
@@ -91,7 +92,7 @@ class PlanSource:
 
 
 def part_of(deployment: Deployment, source: PlanSource, now: float) -> PlanPart:
-    """What a plan holds of a deployment. Raises whatever stands in the way."""
+    """The part of a deployment. Raises any exception that prevents it."""
     own = [
         (assignment, revision)
         for assignment in deployment.status.rollout.assignments
@@ -140,7 +141,7 @@ def key_of(deployment: Deployment) -> DeploymentKey:
 
 
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
-    """Revisions and their shares. At zero the one that serves when there are replicas: the edge keeps its way."""
+    """Revisions and their shares. At zero replicas the one that will serve, so that the edge keeps its route."""
     shares = tuple(Backend(revision=a.revision, weight=a.weight) for a in assignments)
     kept = deployment.status.rollout.stable or deployment.status.rollout.target
     if kept is None or any(share.weight for share in shares):
@@ -149,9 +150,9 @@ def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tupl
 
 
 def _standby(deployment: Deployment, source: PlanSource) -> ReplicaSpec | None:
-    """The replica that will be wanted as soon as somebody calls; None when that is not as plain as that.
+    """The replica that the next call will start; None: there is no such replica, or it is not certain which one.
 
-    It says which versions its secrets have, so that the agent can have them before somebody waits for them.
+    It has the versions of its secrets, so that the agent can fetch them before a call waits.
     """
     status = deployment.status.rollout
     if not may_be_at_zero(deployment) or status.stable is None or status.stable != status.target:
@@ -177,6 +178,11 @@ def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: 
         artifact=template.artifact,
         env=template.env,
         secrets=tuple(sorted({*template.secrets, IDENTITY_ENV})),
+        datasets=tuple(
+            DatasetUse(name=name, version=mount.version)
+            for name, mount in sorted(template.datasets.items())
+            if mount.version is not None
+        ),
         resources=template.resources or (service.resources if service else Resources()),
         drain_s=drain_s(deployment.spec.drain_s, service),
         start_s=deployment.spec.rollout.progress_deadline_s,
@@ -209,6 +215,8 @@ def _route(deployment: Deployment, backends: tuple[Backend, ...], services: Sequ
         hedges=_hedges(endpoints),
         closed=not deployment.spec.public,
         cors_origins=deployment.spec.cors.origins,
+        cors_credentials=deployment.spec.cors.credentials,
+        cors_headers=deployment.spec.cors.headers,
         hosts=deployment.spec.hosts,
         sandbox=deployment.spec.isolate_html,
     )
@@ -220,7 +228,7 @@ def _mirror(deployment: Deployment) -> Mirror | None:
 
 
 def may_be_at_zero(deployment: Deployment) -> bool:
-    """Whether it may have no replica and yet answer: whoever calls then is held until one is ready."""
+    """Whether it may have no replicas and still accept calls, which then wait for one."""
     scaling = deployment.spec.scaling
     return scaling.min == 0 and scaling.max > 0
 

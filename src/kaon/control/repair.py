@@ -1,7 +1,7 @@
 """Unreadable rows that the platform makes itself: they are deleted and made again.
 
-A plan is made of what else is stored, a cloud joins again with its agent's next report, and a deployment's own key and
-its secret are made when they are missing. What people made is left for them to delete.
+A plan is computed from other rows, a cloud joins again with its agent's next report, and a deployment's own key and its
+secret are made when they are missing. Rows that users made are left for them to delete.
 """
 
 from __future__ import annotations

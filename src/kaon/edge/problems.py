@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaon.errors import PROBLEM_JSON
+from kaon.sdk.docs_page import docs_page
 
 _V3 = "type.googleapis.com/envoy"
 _ANY = 0
 _OWN = "direct_response"
 """What Envoy calls an answer that a route of ours has."""
+
+
+UNKNOWN_PATH = "unknown-path"
+"""Name of the route of paths where nothing is deployed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class _Row:
     """Envoy's response flags, one of which there must be."""
     details: tuple[str, ...] = ()
     """Envoy's names of the case, one of which it must have."""
+    route: str = ""
+    """The name of the route that it must have."""
     told_status: int = 0
     """The status to send instead of Envoy's, which would make callers repeat a call that must not be."""
 
@@ -42,10 +49,14 @@ _CUT = "The replica broke off during this call, which may or may not have had an
 _CUT_HINT = "See why: kaon logs. With idempotent=True, retry=True the edge tries another replica."
 _KEY_HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
 
+_NOTHING = "Nothing is deployed at this path."
 _TABLE = (
+    # The API, which would make a suggestion, cannot be reached.
+    _Row(503, "not-found", _NOTHING, "List the deployments: kaon ps", route=UNKNOWN_PATH, told_status=404),
+    _Row(504, "not-found", _NOTHING, "List the deployments: kaon ps", route=UNKNOWN_PATH, told_status=404),
     _Row(401, "unauthenticated", "The request has no key.", _KEY_HINT),
     _Row(404, "not-found", "%LOCAL_REPLY_BODY%", "See what runs: kaon rollout history NAME", details=(_OWN,)),
-    _Row(404, "not-found", "Nothing is deployed at this path.", "See what there is: kaon ps"),
+    _Row(404, "not-found", _NOTHING, "List the deployments: kaon ps"),
     _Row(503, "no-ready-replica", "No replica of this deployment is ready.", "See why: kaon ps, kaon events", ("UH",)),
     _Row(503, "unavailable", "Too many requests are open at once.", "Try again in a moment.", ("UO",)),
     _Row(503, "unavailable", "The edge is out of memory or connections.", "Try again in a moment.", ("OM",)),
@@ -123,8 +134,9 @@ def _filter(row: _Row) -> dict[str, Any]:
     filters: list[dict[str, Any]] = [{"status_code_filter": {"comparison": compared}}]
     if row.flags:
         filters.append({"response_flag_filter": {"flags": list(row.flags)}})
-    if row.details:
-        expression = " || ".join(f"response.code_details == '{name}'" for name in row.details)
+    if row.details or row.route:
+        tests = [f"response.code_details == '{name}'" for name in row.details]
+        expression = f"xds.route_name == '{row.route}'" if row.route else " || ".join(tests)
         config = {"@type": f"{_V3}.extensions.access_loggers.filters.cel.v3.ExpressionFilter", "expression": expression}
         cel = {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": config}
         filters.append({"extension_filter": cel})
@@ -149,5 +161,19 @@ def _mapper(row: _Row) -> dict[str, Any]:
     }
 
 
-LOCAL_REPLIES: dict[str, Any] = {"mappers": [_mapper(row) for row in _TABLE]}
+def _docs_page() -> dict[str, Any]:
+    """The docs page is the only answer with status 200 that a route of ours has: so it is in the configuration once."""
+    page = docs_page()
+    headers = dict(page.headers)
+    return {
+        "filter": _filter(_Row(200, "", "", "", details=(_OWN,))),
+        "body_format_override": {
+            "text_format_source": {"inline_string": page.html.decode().replace("%", "%%")},
+            "content_type": headers.pop("content-type"),
+        },
+        "headers_to_add": [each for name, text in headers.items() for each in _also(name, text.replace("%", "%%"))],
+    }
+
+
+LOCAL_REPLIES: dict[str, Any] = {"mappers": [_docs_page(), *(_mapper(row) for row in _TABLE)]}
 """Envoy's `local_reply_config`."""

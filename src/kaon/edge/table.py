@@ -59,6 +59,8 @@ class RouteRule:
     closed: bool = False
     """Whether a call without a key is refused by the edge itself."""
     cors_origins: tuple[str, ...] = ()
+    cors_credentials: bool = False
+    cors_headers: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     """Host names whose every path is this deployment's."""
     sandbox: bool = False
@@ -251,6 +253,8 @@ def _rule(
             _shadow(key, route.mirror, clusters),
             route.closed,
             route.cors_origins,
+            route.cors_credentials and "*" not in route.cors_origins,
+            route.cors_headers,
             (local_host(*key), *sorted(set(route.hosts))),
             route.sandbox,
         )

@@ -1,8 +1,8 @@
-"""In which cloud a deployment runs, and whether a cloud can be relied on.
+"""The cloud of a deployment, and the phases of clouds.
 
-A deployment stays where it is for as long as that cloud exists: a move ends replicas, so neither a cloud that joins,
-nor its name, nor a silent agent is a reason for one. Only a deployment that is nowhere is placed: where its replicas
-are reported to run, else in the cloud that joined first of those that take new deployments.
+A deployment stays in its cloud for as long as that exists: a move ends replicas, so neither a new cloud nor a name nor
+a silent agent causes one. A deployment without a cloud is placed where its replicas are reported to run, else in the
+cloud that joined first of those that take new deployments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PREFERENCE = (CloudPhase.READY, CloudPhase.JOINING)
 
 @dataclass(frozen=True, slots=True)
 class CloudState:
-    """A cloud, as far as placement goes by it."""
+    """The state of a cloud that placement depends on."""
 
     name: str
     phase: CloudPhase
@@ -31,7 +31,7 @@ class CloudState:
 
 @dataclass(frozen=True, slots=True)
 class PlacementDecision:
-    """Where a deployment runs, and why. `cloud` is empty when no cloud takes it."""
+    """The cloud of a deployment, and the reason. `cloud` is empty when no cloud takes it."""
 
     cloud: str
     reason: str
@@ -39,7 +39,7 @@ class PlacementDecision:
 
 @dataclass(frozen=True, slots=True)
 class PhaseDecision:
-    """A cloud's phase, and why. `changes_at`, epoch seconds: when silence alone makes it another."""
+    """The phase of a cloud, and the reason. `changes_at`: when it changes without a report, epoch seconds."""
 
     phase: CloudPhase
     reason: str
@@ -84,9 +84,9 @@ def place(current: str, running_in: Collection[str], clouds: Sequence[CloudState
 def _stays(cloud: CloudState) -> str:
     match cloud.phase:
         case CloudPhase.LOST:
-            return "It runs there. The cloud is lost; it stays until that is back, or deleted."
+            return "It runs there. The cloud is lost; it stays until the cloud is back, or deleted."
         case CloudPhase.CORDONED:
-            return "It runs there. The cloud is cordoned, which moves nothing."
+            return "It runs there. The cloud is cordoned: only new deployments are kept out."
         case _:
             return "It runs there."
 

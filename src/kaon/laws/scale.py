@@ -44,14 +44,14 @@ _CLIMB, _MOST_CLIMB = 1.5, 0.5
 """Factor on the slope between two means, which lag behind a rise; and the most that is added to the rate,
 as a share of it, since a step is no slope."""
 _CUT, _CUT_S = 0.1, 300.0
-"""A steady load of more than one replica's worth that falls below this share within seconds was cut off somewhere and
-comes back at once: for so long the number of replicas does not fall."""
+"""A steady load of more than one replica that falls below this share within seconds was cut off on its way, and will
+come back at once: for so many seconds the number of replicas does not fall."""
 _LONE_S = 300.0
-"""After so long without a call, only one replica is kept."""
+"""Seconds without a call after which only one replica is kept."""
 
 
 class ScaleState(NamedTuple):
-    """The law's memory."""
+    """The state of the law."""
 
     arrivals: Samples
     service: ServiceTime
@@ -121,11 +121,11 @@ class Scale:
             reason += f"; {replicas} is outside the bounds"
         return state._replace(chosen=clipped), ScalingDecision(clipped, reason)
 
-    def stands(self, state: ScaleState, replicas: int) -> ScaleState:
+    def with_replicas(self, state: ScaleState, replicas: int) -> ScaleState:
         """The state with this number of replicas as the current one; others may have set it."""
         return state if state.chosen == replicas else state._replace(chosen=replicas)
 
-    def recalls(self, state: ScaleState, gaps: Gaps) -> ScaleState:
+    def with_gaps(self, state: ScaleState, gaps: Gaps) -> ScaleState:
         """The state with idle gaps from earlier days."""
         return state._replace(gaps=gaps)
 
@@ -134,12 +134,12 @@ class Scale:
         pace = _pace(state.arrivals)
         found = {"rps_12s": pace.short, "rps_60s": pace.steady}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
-        if state.service.known:
+        if state.service.learned:
             cost_s = self._call(state.service, state.headroom)[0]
             plan = self._plan(state, pace, cost_s)
             found |= {"call_s": cost_s, "headroom": state.headroom.factor, "demand": plan.demand}
             found |= {"hold_s": plan.hold_s, "beta": plan.beta, "share": plan.share}
-        return found | {"gaps": state.gaps.known}
+        return found | {"gaps": state.gaps.count}
 
     def _learn(self, state: ScaleState, seen: Observation, calls: int, arrivals: Samples, pace: _Pace) -> ScaleState:
         service = service_time.learn(state.service, seen.batches, seen.began)
@@ -154,11 +154,11 @@ class Scale:
             judged = contest.begin(2, start_s)._replace(holds=judged.holds, chosen=judged.chosen)
         last_call_s, gaps = self._last_call(state, seen)
         room, panic_until_s = state.headroom, state.panic_until_s
-        if service.known:
+        if service.learned:
             room = self._headroom(room, service, state.contest, seen, calls, pace)
             cost_s, slack_s = self._call(service, room)
             demands = self._demands(ahead, state.contest.start_s, pace, cost_s)
-            # What is held now may be wanted with another margin.
+            # The margin may change while a demand is held.
             held = (demands[0] / self.margin, demands[1] / self.margin)
             work, patience_s = calls * cost_s, self.objective.patience_s
             judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
@@ -185,17 +185,17 @@ class Scale:
         return seen.at_s, state.gaps if math.isinf(idle_s) else keep_alive.learn(state.gaps, idle_s)
 
     def _headroom(
-        self, known: Headroom, service: ServiceTime, judged: Contest, seen: Observation, calls: int, pace: _Pace
+        self, before: Headroom, service: ServiceTime, judged: Contest, seen: Observation, calls: int, pace: _Pace
     ) -> Headroom:
-        """The headroom after this observation; misses during the first starts say nothing about the model."""
-        cost_s, slack_s = self._call(service, known)
+        """The headroom after this observation; misses during the first starts do not concern the model."""
+        cost_s, slack_s = self._call(service, before)
         work, ready, patience_s = calls * cost_s, seen.ready, self.objective.patience_s
-        known = headroom.watch(known, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
+        watched = headroom.watch(before, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
         if not seen.answered or seen.missed is None or judged.seen_s < contest.TRUSTED_AFTER_S:
-            return known
+            return watched
         allowed = self.budget_share * (1 - self.objective.completion)
         used = work / max(1e-9, ready * seen.span_s)
-        return headroom.learn(known, seen.at_s, seen.answered, seen.missed, allowed, pace.calls, used)
+        return headroom.learn(watched, seen.at_s, seen.answered, seen.missed, allowed, pace.calls, used)
 
     def _call(self, service: ServiceTime, room: Headroom) -> tuple[float, float]:
         """Replica-seconds of a call, headroom included, and the seconds that it may wait."""
@@ -210,7 +210,7 @@ class Scale:
         return steady * cost_s, quick * cost_s
 
     def _plan(self, state: ScaleState, pace: _Pace, cost_s: float) -> WantedReplicas:
-        """What the winner of the contest wants, a climb included; a call costs `cost_s` replica-seconds."""
+        """The replicas of the contest's winner, with a climb; a call costs `cost_s` replica-seconds."""
         return contest.wanted(state.contest, self._climb(state, pace) * cost_s, self.margin)
 
     def _climb(self, state: ScaleState, pace: _Pace) -> float:
@@ -234,12 +234,12 @@ class Scale:
             keep_s = keep_alive.keep_s(state.gaps, cost_s)
         if quiet_s >= keep_s or last == 0:
             return 0, f"no call for {quiet_s:.0f} s"
-        lone = quiet_s >= _LONE_S or not state.service.known
+        lone = quiet_s >= _LONE_S or not state.service.learned
         kept = 1 if lone else max(1, contest.wanted(state.contest, 0.0, self.margin).replicas)
         return min(kept, last), f"no call for {quiet_s:.0f} s; kept until {keep_s:.0f} s"
 
     def _follow(self, state: ScaleState, seen: Observation, pace: _Pace) -> tuple[int, str]:
-        if not state.service.known:
+        if not state.service.learned:
             # Calls in flight beyond their deadline have no caller any more.
             alive = state.arrivals.highest() * (1 + self.objective.patience_s / seen.span_s)
             at_once = max(self.max_batch, self.at_once or 1)

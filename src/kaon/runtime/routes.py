@@ -6,11 +6,11 @@ slash is ignored, for any verb and without a redirect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from kaon.errors import InvalidInput, KaonError, MethodNotAllowed, NotFound
+from kaon.errors import InvalidInput, KaonError, MethodNotAllowed, NotFound, did_you_mean
 from kaon.runtime.asgi import AsgiScope
 from kaon.runtime.lane import Lane
 from kaon.types.service import EndpointKind
@@ -18,6 +18,7 @@ from kaon.types.service import EndpointKind
 DOCUMENTS = ("/docs", "/openapi.json")
 """Paths of every service's own description."""
 
+_MOST_LISTED = 20
 Segments = tuple[str, ...]
 
 
@@ -50,6 +51,8 @@ class Routes:
 
     plain: dict[tuple[str, Segments], Lane] = field(default_factory=dict)
     patterns: tuple[Pattern, ...] = ()
+    mounts: tuple[str, ...] = ()
+    """Paths of mounted apps, for suggestions."""
 
     def find(self, method: str, path: str) -> tuple[Lane, dict[str, str]]:
         """The lane, and the parameters of `path`, a raw path.
@@ -89,11 +92,25 @@ class Routes:
             error = MethodNotAllowed("This path does not support the method.", hint=f"Use {' or '.join(verbs)}.")
             error.allow = verbs
             return error
-        return NotFound("There is no such endpoint.", hint="See the endpoints on the deployment's /docs page.")
+        listed = sorted({lane.spec.path for lane in self._lanes()} | set(self.mounts))
+        near = did_you_mean(path.lower(), [*self._spelled_like(path), *self.mounts])
+        shown = ", ".join(listed[:_MOST_LISTED]) + (" ..." if len(listed) > _MOST_LISTED else "")
+        return NotFound("There is no such endpoint.", hint=f"{near}It has {shown}. See the deployment's /docs page.")
+
+    def _lanes(self) -> list[Lane]:
+        return [*self.plain.values(), *(pattern.lane for pattern in self.patterns)]
+
+    def _spelled_like(self, path: str) -> Iterator[str]:
+        """The endpoints' paths; names in braces have the values that they would have in `path`."""
+        given = path.split("/")
+        for lane in self._lanes():
+            own = lane.spec.path.split("/")
+            parts = zip(own, given if len(own) == len(given) else own, strict=True)
+            yield "/".join(value if part.startswith("{") else part for part, value in parts)
 
 
-def routes(lanes: Iterable[Lane]) -> Routes:
-    """The routes of a service's lanes."""
+def routes(lanes: Iterable[Lane], mounts: Iterable[str] = ()) -> Routes:
+    """The routes of a service's lanes; `mounts` are the paths of its mounted apps."""
     plain: dict[tuple[str, Segments], Lane] = {}
     patterns: list[Pattern] = []
     for lane in lanes:
@@ -104,7 +121,7 @@ def routes(lanes: Iterable[Lane]) -> Routes:
             patterns.append(Pattern(spec.method, segments, names, lane))
         else:
             plain[spec.method, segments] = lane
-    return Routes(plain, tuple(patterns))
+    return Routes(plain, tuple(patterns), tuple(mounts))
 
 
 def path_of(scope: AsgiScope) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import Any
@@ -22,11 +23,14 @@ from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
 from kaon.runtime.steps import Stepper
 from kaon.runtime.threads import Worker
+from kaon.sdk import mounted_docs
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
 from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind, WireProtocol
 from kaon.types.shadow import Sampling
+
+_log = logging.getLogger("kaon.runtime")
 
 
 class Serving:
@@ -79,7 +83,7 @@ class Serving:
             lane.new_context = self.new_context
             lane.flights = self.flights
         self.tune(self._knobs)
-        self.routes = routes(self.lanes)
+        self.routes = routes(self.lanes, service.mounts)
         self.fast = _fast(self.lanes)
         self.mounts = mounts or Mounts(service.mounted(instance))
         self.checks.not_ready = ""
@@ -134,6 +138,12 @@ class Serving:
         if self._openapi is None:
             assert self.service is not None
             document = self.service.openapi(self._prefix.rstrip("/") or "/", self.mounts.apps)
+            for path, app in self.mounts.apps.items():
+                try:
+                    if (own := mounted_docs.own_document(app)) is not None:
+                        mounted_docs.merge(document, path, own)
+                except Exception as error:
+                    _log.warning("the app mounted at %s has no usable OpenAPI document: %s", path, error)
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
 

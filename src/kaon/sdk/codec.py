@@ -22,7 +22,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NotRequired, Required, Union, get_args, get_origin
 
 import pydantic_core
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, RootModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 
@@ -136,6 +136,11 @@ class Codec:
         """The same, with null for such a number where the type allows null."""
         return serializer_of(_mapped(self.schema, _null_for_nan), _WRITTEN)
 
+    @cached_property
+    def nullable_validator(self) -> SchemaValidator:
+        """`validator`, with None for such a number where the type allows null: before its limits are checked."""
+        return validator_of(_mapped(self.schema, _none_for_nan), _WRITTEN) if self.has_numbers else self.validator
+
     def validate_json(self, text: str | bytes) -> Any:
         """The value in JSON. Raises ValidationError."""
         return self.validator.validate_json(text)
@@ -177,6 +182,18 @@ class Codec:
         return _any_node(without_models, _is_limited)
 
 
+def schema_of(codec: Codec, mode: SchemaMode) -> dict[str, Any]:
+    """The JSON schema of a codec's values, with all definitions in it. Raises PydanticUserError."""
+    found, definitions = schemas([("", mode, codec)], "#/$defs/{model}")
+    schema, root = found[""], ""
+    while "$ref" in schema:
+        root = schema["$ref"].rpartition("/")[2]
+        schema = definitions[root]
+    if root and f'"#/$defs/{root}"' not in json.dumps([found, *definitions.values()][1:]):
+        del definitions[root]
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
 def codec_of(hint: Any, *, reads: bool = True) -> Codec:
     """The codec of a type. Raises PydanticUserError, TypeError or ValueError for an unsupported type."""
     return _of_class(hint, reads) if isinstance(hint, type) and not get_args(hint) else _made(hint, reads)
@@ -200,9 +217,11 @@ def _made(hint: Any, reads: bool) -> Codec:
     return codec
 
 
-def schemas(wanted: Iterable[tuple[Any, SchemaMode, Codec]]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
-    """JSON schemas by key, and the definitions to which they refer. Raises PydanticUserError."""
-    generator = _WireJsonSchema(by_alias=True, ref_template=REF)
+def schemas(
+    wanted: Iterable[tuple[Any, SchemaMode, Codec]], ref: str = REF
+) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+    """JSON schemas by key, and the definitions to which they refer as `ref`. Raises PydanticUserError."""
+    generator = _WireJsonSchema(by_alias=True, ref_template=ref)
     found, definitions = generator.generate_definitions([(key, mode, codec.schema) for key, mode, codec in wanted])
     return {key: dict(schema) for (key, _), schema in found.items()}, {str(k): v for k, v in definitions.items()}
 
@@ -295,14 +314,36 @@ def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
     match node["type"]:
         case "nullable":
             return {**node, "serialization": core_schema.wrap_serializer_function_ser_schema(_null_or, schema=node)}
-        case "any":
+        case "any" if "serialization" not in node:
             return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(with_nulls)}
+        case "float" if "serialization" not in node:  # so that a union goes on to the choice that allows null
+            return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(_finite)}
         case _:
             return node
 
 
 def _null_or(value: Any, write: Callable[[Any], Any]) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else write(value)
+    return None if _not_finite(value) else write(value)
+
+
+def _none_for_nan(node: dict[str, Any]) -> Any:
+    return core_schema.no_info_before_validator_function(_none_or, node) if node["type"] == "nullable" else node
+
+
+def _none_or(value: Any) -> Any:
+    return None if _not_finite(value) else value
+
+
+def _finite(value: Any) -> Any:
+    if not isinstance(value, int | float) or _not_finite(value):
+        raise pydantic_core.PydanticSerializationUnexpectedValue("a finite number is needed")
+    return value
+
+
+def _not_finite(value: Any) -> bool:
+    while isinstance(value, RootModel):  # on the wire it is its root
+        value = value.root
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _decimal_text(value: Any) -> str:

@@ -1,7 +1,8 @@
 """OpenAPI 3.1 from compiled endpoints, for the docs page, clients and people.
 
 Extensions of an operation: `x-kaon` has properties beyond OpenAPI (kind, idempotent, timeout, batching),
-`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps.
+`x-codeSamples` has code that runs unchanged with `KAON_URL` and `KAON_KEY` set. `x-mounts` lists the mounted apps,
+whose own documents a replica merges in (`mounted_docs`).
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def _parameter(endpoint: Endpoint, parameter: Parameter, schemas: Schemas, call:
         "name": parameter.name,
         "in": parameter.where,
         "required": parameter.required,
-        "schema": _with_default(schemas[endpoint.spec.name, parameter.name], parameter),
+        "schema": with_default(schemas[endpoint.spec.name, parameter.name], parameter),
     }
     if description := entry["schema"].pop("description", None):
         entry["description"] = description
@@ -151,7 +152,7 @@ def _body(endpoint: Endpoint, schemas: Schemas, call: samples.SampleCall) -> dic
     if signature.whole_body is not None:
         schema = schemas[endpoint.spec.name, signature.whole_body]
     else:
-        properties = {p.name: _with_default(schemas[endpoint.spec.name, p.name], p) for p in parameters}
+        properties = {p.name: with_default(schemas[endpoint.spec.name, p.name], p) for p in parameters}
         schema = _object(properties, parameters)
     content[JSON] = {"schema": schema}
     apart = set(endpoint.path_names) - endpoint.shared_names
@@ -184,7 +185,7 @@ def _form_schema(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]
         return {"type": "string", "contentMediaType": _raw_type(parameter.hint)}
     if row is not None and hints.is_file(row):
         return {"type": "array", "items": {"type": "string", "contentMediaType": _raw_type(row)}}
-    return _with_default(schema, parameter)
+    return with_default(schema, parameter)
 
 
 def _raw_type(hint: Any) -> str:
@@ -200,7 +201,8 @@ def _raw_answer(hint: Any) -> str:
     return "*/*" if hints.bare(hint).family == "" else _raw_type(hint)
 
 
-def _with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+def with_default(schema: dict[str, Any], parameter: Parameter) -> dict[str, Any]:
+    """A parameter's schema with its default, if that has a JSON form."""
     if parameter.required or parameter.default is None:
         return dict(schema)
     try:

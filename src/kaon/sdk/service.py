@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, overload
 
@@ -28,6 +28,8 @@ C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 HOOK = "__kaon_hook__"
+JOB = "__kaon_job__"
+"""The attribute of a function that is a job; see `kaon.sdk.job`."""
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _NAME_HINT = "A name is 1 to 40 lower-case letters, digits and dashes."
 _MOUNT = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -228,11 +230,15 @@ def default_name(cls: str) -> str:
 
 
 def _named(cls: type, given: str | None) -> str:
-    name = given if given is not None else default_name(cls.__name__)
-    if not _NAME.fullmatch(name):
+    return valid_name(cls.__name__, given if given is not None else default_name(cls.__name__), "service")
+
+
+def valid_name(owner: str, name: Any, decorator: str) -> str:
+    """`name`, if a service or a job can have it. Raises ConfigError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"The name {name!r} of `{cls.__name__}` is not valid.",
-            hint=f"{_NAME_HINT} Set one with @kaon.service(name=...).",
+            f"The name {name!r} of `{owner}` is not valid.",
+            hint=f"{_NAME_HINT} Set one with @kaon.{decorator}(name=...).",
         )
     return name
 
@@ -248,14 +254,19 @@ def _objective(cls: type, given: Objective | None) -> Objective:
 
 def _uses(cls: type, given: Any) -> tuple[str, ...]:
     """The names given, and those of handles in the class's body and its constructor's defaults, without repetition."""
-    if isinstance(given, str) or not all(isinstance(one, (str, type)) for one in given):
-        raise ConfigError(f"`uses` of `{cls.__name__}` is {given!r}.", hint='Write it like uses=("cleaner",).')
-    found = [one if isinstance(one, str) else service_of(one).name for one in given]
     constructor = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
     values = [*_methods(cls).values(), *(parameter.default for parameter in constructor)]
+    return used_names(cls.__name__, given, values)
+
+
+def used_names(owner: str, given: Any, values: Iterable[Any]) -> tuple[str, ...]:
+    """The names of deployments in `uses=`, and of the handles among `values`, without repetition."""
+    if isinstance(given, str) or not all(isinstance(one, (str, type)) for one in given):
+        raise ConfigError(f"`uses` of `{owner}` is {given!r}.", hint='Write it like uses=("cleaner",).')
+    found = [one if isinstance(one, str) else service_of(one).name for one in given]
     found += [target_of(value) for value in values if isinstance(value, Reference)]
     if wrong := [name for name in found if not _NAME.fullmatch(name)]:
-        raise ConfigError(f"`{cls.__name__}` uses {wrong[0]!r}, which is not a valid deployment name.", hint=_NAME_HINT)
+        raise ConfigError(f"`{owner}` uses {wrong[0]!r}, which is not a valid deployment name.", hint=_NAME_HINT)
     return tuple(dict.fromkeys(found))
 
 
@@ -266,7 +277,8 @@ def _loop(cls: type, given: Any) -> EventLoopName:
 
 
 def _check_paths(service: Service) -> None:
-    if not service.endpoints and not service.mounts:
+    has_jobs = any(hasattr(method, JOB) for method in _methods(service.cls).values())
+    if not service.endpoints and not service.mounts and not has_jobs:
         raise ConfigError(
             f"`{service.cls.__name__}` has no endpoint.", hint="Put `@kaon.endpoint` above one of its methods."
         )
@@ -300,15 +312,18 @@ def arguments_of(app: Any) -> int:
 
 
 def mount_of(path: str, app: Any) -> dict[str, str]:
-    """A mounted app for the service's document: its path, and its title and own documents if it has them (FastAPI)."""
+    """A mounted app for the service's document: its path, title, and own documents if it has them (FastAPI)."""
     found = {"path": path}
     if arguments_of(app) < 2:  # not made yet
         return found
     found["kind"] = "wsgi" if arguments_of(app) == 2 else "asgi"
-    for key, attribute in (("title", "title"), ("openapi", "openapi_url"), ("docs", "docs_url")):
-        value = getattr(app, attribute, None)
+    title = getattr(app, "title", None) or getattr(app, "name", None)  # of FastAPI, of Flask
+    if isinstance(title, str):
+        found["title"] = title
+    for key in ("openapi", "docs"):
+        value = getattr(app, f"{key}_url", None)
         if isinstance(value, str) and value:
-            found[key] = value if key == "title" else f"{path}{value}"
+            found[key] = f"{path}{value}"
     return found
 
 

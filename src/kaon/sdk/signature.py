@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NotRequired, Required
@@ -273,7 +273,7 @@ class Signature:
     def _to_json_with_care(self, result: Any) -> bytes:
         """For answers of equivalent types: arrays for lists, dicts for models."""
         try:
-            value = self.answer.validate_python(plain(result))
+            value = self.answer.nullable_validator.validate_python(plain(result))
             return write_json(self.serializer, value)
         except ValidationError as error:
             why = summary(error)
@@ -288,13 +288,14 @@ class Signature:
         """`text` if NaN is only within strings; else the answer with null in its place, where the type allows null."""
         if (b"NaN" not in text and b"Infinity" not in text) or _is_json(text):
             return text
-        try:
-            value = self.answer.validate_python(plain(result)) if self.limited else plain(result)
-            text = write_json(self.answer.nullable_serializer, value)
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
-            text = b"NaN"
-        if _is_json(text):
-            return text
+        for read in (None, self.answer.nullable_validator.validate_python):  # as it is, and as an equivalent type
+            try:
+                value = read(plain(result)) if read else result
+                text = write_json(self.answer.nullable_serializer, value)
+            except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+                continue
+            if _is_json(text):
+                return text
         raise BadAnswer(
             f"`{self.owner}` returned a number that is NaN or infinite, which JSON does not have.",
             hint="Return None in its place, with a return hint that allows it: `float | None`.",
@@ -357,6 +358,14 @@ def compile_signature(
     return signature if item_hint is None else replace(signature, items=replace(signature, **_writer(owner, item_hint)))
 
 
+def compile_call(owner: str, parameters: Sequence[Parameter], returned: Any) -> Signature:
+    """The signature of a function that is called with a JSON object of all its parameters. Raises ConfigError."""
+    body = _body_codec(owner, parameters)
+    return Signature(
+        owner=owner, parameters=tuple(parameters), **_writer(owner, returned), body=body, reader=body.reader
+    )
+
+
 def _writer(owner: str, hint: Any) -> dict[str, Any]:
     """The fields of a signature that write values of a hint."""
     codec = compile_codec(owner, "return", hint)
@@ -370,7 +379,7 @@ def _writer(owner: str, hint: Any) -> dict[str, Any]:
     }
 
 
-def _body_codec(owner: str, parameters: list[Parameter]) -> Codec:
+def _body_codec(owner: str, parameters: Sequence[Parameter]) -> Codec:
     """Reads an object of all parameters by name; other fields are refused."""
     fields = {p.name: (Required if p.required else NotRequired)[hints.modern(p.hint)] for p in parameters}
     body = TypedDict("Body", fields)  # type: ignore[misc]

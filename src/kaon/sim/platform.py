@@ -101,9 +101,9 @@ class SimulatedPlatform:
 
     def restart_control(self) -> None:
         """Another control plane over the same store: all that it had in memory is gone."""
-        self.opinions = LiveStatus()
+        self.live_status = LiveStatus()
         self.controllers = Controllers(
-            self.store, Vault(bytes(32)), self.clock, traffic=self.ring, opinions=self.opinions, twin=self.twin
+            self.store, Vault(bytes(32)), self.clock, traffic=self.ring, live_status=self.live_status, twin=self.twin
         )
         self._version = -1
         self._due: dict[tuple[int, DeploymentKey], float] = {}
@@ -152,7 +152,7 @@ class SimulatedPlatform:
                 await self.reconcile()
             if self._second % round(LOOK_S) == 0:
                 await self.controllers.tuning.tick()
-                await self.controllers.tuning.answers()
+                await self.controllers.tuning.query_results()
                 await self.reconcile()
 
     async def status(self, name: str) -> DeploymentStatus:

@@ -17,6 +17,7 @@ from kaon.api.app import create_app
 from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
 from kaon.control import Controllers
+from kaon.datasets.retention import DatasetCollector
 from kaon.settings import Settings
 from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
@@ -36,7 +37,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
     folder = settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring = TrafficRing()  # filled by the API, read by the controllers
-    opinions = LiveStatus()  # the other way round
+    live_status = LiveStatus()  # the other way round
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
     uploads = uploads_of(settings, clock)
     audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
@@ -54,7 +55,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
             settings=settings,
             clock=clock,
             traffic=ring,
-            live_status=opinions,
+            live_status=live_status,
             snapshot=snapshot,
             uploads=uploads,
         )
@@ -76,11 +77,12 @@ async def serve(settings: Settings, clock: Clock) -> None:
             vault,
             clock,
             traffic=ring,
-            opinions=opinions,
+            live_status=live_status,
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
             collector=Collector(controlled, blobs, clock, keep_of(settings), uploads),
+            datasets=DatasetCollector(controlled, snapshot, blobs, clock),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())

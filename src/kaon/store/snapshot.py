@@ -206,6 +206,10 @@ class Snapshot:
         deployment of that name."""
         return self._of(kind).of_label(("deployment", workspace, deployment))
 
+    def of_dataset(self, workspace: str, dataset: str) -> Sequence[AnyResource]:
+        """The versions of a dataset, by name."""
+        return self._of("dataset-version").of_label(("dataset", workspace, dataset))
+
     def makers(self, key: Key) -> dict[str, Key]:
         """The keys above a key by uid: the one that created it, and so on."""
         found: dict[str, Key] = {}
@@ -358,6 +362,8 @@ def _labels(resource: AnyResource) -> Iterator[Hashable]:
         case "revision":
             yield "owner", spec.deployment_uid
             yield "deployment", resource.workspace, spec.deployment
+        case "dataset-version":
+            yield "dataset", resource.workspace, spec.dataset
         case "key":
             yield "hash", spec.hash
             yield "owner", spec.owner_uid

@@ -1,6 +1,7 @@
 """What pages of other origins may send and read, once a deployment allows their origin.
 
-They may send what any other caller may, and read all that comes back. Keys are in headers, so no cookie is let through.
+They may send what any other caller may, and read all that comes back. Keys are in headers, so cookies are allowed only
+where the deployment says so; then a star stands for no header, and `cors.headers` names those of one's own.
 """
 
 from __future__ import annotations

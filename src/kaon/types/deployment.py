@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
-from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
+from kaon.types.dataset import DatasetMount
+from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, hash_of_json, reads_request
 from kaon.types.objective import Objective
-from kaon.types.route import Hostname, Origin
+from kaon.types.route import HeaderName, Hostname, Origin
 from kaon.types.service import Resources
-from kaon.types.tuning import TuningSpec, TuningStatus
+from kaon.types.tuning import TunerCommand, TuningSpec, TuningStatus
 
 
 class Floor(Model):
@@ -102,6 +103,9 @@ class Template(Model):
     secrets: dict[EnvName, Name] = Field(
         default_factory=dict, description="Environment variable -> name of its secret."
     )
+    datasets: dict[Name, DatasetMount] = Field(
+        default_factory=dict, max_length=32, description="Name in the service -> the version that replicas find there."
+    )
     resources: Resources | None = Field(default=None, description="None: as in the class.")
     restarted_at: float = Field(default=0, description="Changed to restart every replica, epoch seconds.")
 
@@ -126,6 +130,22 @@ class Cors(Model):
     origins: tuple[Origin, ...] = Field(
         default=(), max_length=32, description="Like https://app.example; '*': every origin; empty: none."
     )
+    credentials: bool = Field(
+        default=False, description="Their pages may send and receive cookies; the origins must be named."
+    )
+    headers: tuple[HeaderName, ...] = Field(
+        default=(),
+        max_length=32,
+        description="With credentials: further headers that they may send and read. Without, they may use all.",
+    )
+
+    @model_validator(mode="after")
+    def _no_cookies_for_all(self) -> Cors:
+        if self.credentials and "*" in self.origins:
+            raise ValueError(
+                "cors.credentials needs the origins by name: with '*' every site could act as its visitors"
+            )
+        return self
 
 
 class DeploymentSpec(Model):
@@ -286,9 +306,22 @@ class DeploymentStatus(Model):
     tuning: TuningStatus = Field(default=TuningStatus(), description="By the controller of tuning.")
 
 
+def with_commands(spec: DeploymentSpec, commands: tuple[TunerCommand, ...]) -> DeploymentSpec:
+    """`spec` with these requests to the tuner."""
+    return spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"commands": commands})})
+
+
 def template_hash(template: Template) -> str:
-    """16 hex digits that identify a template."""
-    return content_hash(template)[:16]
+    """16 hex digits that identify a template.
+
+    Of its datasets the versions count, whatever they are called. A template without datasets has the hash that earlier
+    releases made.
+    """
+    members = template.model_dump(mode="json")
+    mounts = members.pop("datasets")
+    if mounts:
+        members["datasets"] = {name: mount["version"] for name, mount in mounts.items()}
+    return hash_of_json(members)[:16]
 
 
 def in_use(status: RolloutStatus) -> set[int]:

@@ -14,6 +14,10 @@ from kaon.types.service import Resources
 RESULT_MAX_BYTES = 2**20
 """Limit of a result as JSON."""
 PARAMETERS_MAX_BYTES = 2**20
+RESULT_FILE = "result.json"
+"""Files in the folder of an attempt; see `kaon.runtime.job`."""
+PROGRESS_FILE = "progress.jsonl"
+OUTPUTS_FOLDER = "outputs"
 RETRIES_MAX = 100
 TIMEOUT_MAX_S = 30 * 86_400.0
 

@@ -86,6 +86,11 @@ class Launch(LaunchSpec):
         description="Whether it may call services that its class does not declare, as older artifacts may.",
     )
     gpus: tuple[str, ...] = Field(default=(), description="Its own GPUs, by their CUDA names.")
+    without_edge: bool = Field(
+        default=False,
+        description="Whether what is in front of its unix socket is no edge, as under `kaon dev`: it checks itself "
+        "which pages may call.",
+    )
     job_dir: str = Field(default="", description="Of a job: the attempt's own folder; see kaon.runtime.job.")
     inputs: dict[str, str] = Field(default_factory=dict, description="Of a job: parameter -> folder of its dataset.")
 

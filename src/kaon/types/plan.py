@@ -80,7 +80,13 @@ class FlatPlan(Model):
     def text(self) -> str:
         """As JSON for an agent of the previous release, which refuses unknown fields."""
         versions = {"force": {"version"}, "trial": {"version"}}
-        left_out: Any = {"access": {"__all__": {"version"}}, "knobs": {"__all__": versions}}
+        no_datasets = {"__all__": {"datasets"}}
+        left_out: Any = {
+            "access": {"__all__": {"version"}},
+            "knobs": {"__all__": versions},
+            "replicas": no_datasets,
+            "standby": no_datasets,
+        }
         return self.model_dump_json(exclude=left_out)
 
 

@@ -6,6 +6,7 @@ import hashlib
 
 from pydantic import Field
 
+from kaon.types.dataset import DatasetUse
 from kaon.types.model import Address, Digest, EnvName, Model, Name, OpenEnum
 from kaon.types.service import Resources
 
@@ -66,6 +67,7 @@ class ReplicaSpec(Model):
     secrets_version: str = Field(
         default="", description="Secrets fetched under this version are up to date; empty: fetch them."
     )
+    datasets: tuple[DatasetUse, ...] = Field(default=(), description="Versions that it finds, by name.")
     resources: Resources = Resources()
     drain_s: float = 30.0
     start_s: float = Field(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.dataset import DatasetSpec, DatasetStatus, DatasetVersionSpec, DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
 from kaon.types.key import KeySpec, KeyStatus
 from kaon.types.model import Model
@@ -57,3 +58,5 @@ Secret = Resource[SecretSpec, SecretStatus]
 Cloud = Resource[CloudSpec, CloudStatus]
 PlanResource = Resource[PlanSpec, PlanStatus]
 PlanPartResource = Resource[PlanPartSpec, PlanPartStatus]
+DatasetResource = Resource[DatasetSpec, DatasetStatus]
+DatasetVersion = Resource[DatasetVersionSpec, DatasetVersionStatus]

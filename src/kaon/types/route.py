@@ -24,6 +24,8 @@ Origin = Annotated[
 ]
 """The origin of web pages as browsers say it, such as `https://app.example`; `*`: any."""
 
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=64)]
+
 REVISION_HEADER = "x-kaon-revision"
 """A call with this header goes to that revision, whatever its share."""
 
@@ -83,6 +85,10 @@ class Route(Model):
     )
     closed: bool = Field(default=False, description="A call without a key is refused by the edge itself.")
     cors_origins: tuple[Origin, ...] = Field(default=(), max_length=32, description="Origins whose pages may call.")
+    cors_credentials: bool = Field(default=False, description="These pages may send and receive cookies.")
+    cors_headers: tuple[HeaderName, ...] = Field(
+        default=(), max_length=32, description="Headers that these pages may send and read beyond the usual ones."
+    )
     hosts: tuple[Hostname, ...] = Field(
         default=(), max_length=16, description="Host names of its own, without the prefix."
     )

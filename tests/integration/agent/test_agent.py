@@ -31,6 +31,7 @@ from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus
 from .world import Files, plan_of, process_driver, replica, text_of
 
 WITHIN_S = 20.0
+ROOT = Path(__file__).parents[3]
 
 
 class World:
@@ -71,9 +72,11 @@ class World:
 
         await until(look)
 
-    def program(self) -> list[str]:
-        """Command line of an agent in a process of its own, over the same files."""
-        return [sys.executable, str(Path(__file__).with_name("world.py")), str(self.files.home), str(self.run_dir)]
+    async def agent_process(self) -> asyncio.subprocess.Process:
+        """An agent in a process of its own, over the same files."""
+        folders = str(self.files.home), str(self.run_dir)
+        command = (sys.executable, "-m", "tests.integration.agent.world", *folders)
+        return await asyncio.create_subprocess_exec(*command, cwd=ROOT)
 
     def status(self, name: str = "shop-1-0") -> ReplicaStatus | None:
         return next((s for s in self.files.reported().replicas if s.name == name), None)
@@ -325,7 +328,7 @@ async def test_secrets_of_adopted_replicas_do_not_show_in_their_logs(world: Worl
     leak = Behaviour(lines=("the password is open-sesame-1",))
     spec = replica(world.artifact, 0, 1, leak).model_copy(update={"secrets": ("PASSWORD",)})
     world.files.want(plan_of(spec))
-    earlier = await asyncio.create_subprocess_exec(*world.program())
+    earlier = await world.agent_process()
     await world.until(lambda: world.ready() == {"shop-1-0"})
     earlier.kill()
     await earlier.wait()
@@ -344,7 +347,7 @@ async def test_an_agent_killed_ten_times_in_the_middle_of_its_work_leaves_no_orp
     for _ in range(10):
         wanted = chance.sample(range(6), chance.randint(0, 4))
         world.files.want(plan_of(*(replica(world.artifact, n) for n in sorted(wanted))))
-        agent = await asyncio.create_subprocess_exec(*world.program())
+        agent = await world.agent_process()
         await lasts(chance.uniform(0.3, 1.2))  # any moment of its work, or before it
         agent.kill()
         await agent.wait()

@@ -2,7 +2,7 @@
 
 Run as a program it is an agent of its own process, which a test may kill:
 
-    python world.py HOME RUN_DIR
+    python -m tests.integration.agent.world HOME RUN_DIR
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from tests.replicas import replica_spec, route_to
 
 from kaon.agent.agent import Agent
 from kaon.agent.ports import AgentCall
@@ -26,8 +27,8 @@ from kaon.types.key import Access
 from kaon.types.model import Address, content_hash
 from kaon.types.names import DeploymentKey
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
-from kaon.types.replica import ReplicaSpec, replica_id
-from kaon.types.route import Backend, ReplicaEndpoint, Route
+from kaon.types.replica import ReplicaSpec
+from kaon.types.route import ReplicaEndpoint, Route
 from kaon.types.versioned import Versioned
 
 POLL_S = 0.02
@@ -125,25 +126,15 @@ class Files:
 
 
 def replica(artifact: str, ordinal: int = 0, revision: int = 1, behaviour: Behaviour | None = None) -> ReplicaSpec:
-    return ReplicaSpec(
-        id=replica_id("default", "shop", revision, ordinal),
-        name=f"shop-{revision}-{ordinal}",
-        workspace="default",
-        deployment="shop",
-        revision=revision,
-        ordinal=ordinal,
-        artifact=artifact,
-        env={BEHAVIOUR: behaviour.model_dump_json()} if behaviour else {},
-        drain_s=10,
-    )
+    env = {BEHAVIOUR: behaviour.model_dump_json()} if behaviour else {}
+    return replica_spec(ordinal, revision, artifact=artifact, env=env, drain_s=10)
 
 
 def plan_of(*replicas: ReplicaSpec, access: Access | None = None, **more: Any) -> Plan:
-    route = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
     return Plan(
         cloud="local",
         replicas=replicas,
-        routes=(route,),
+        routes=(route_to(1),),
         access={"default/shop": access or Access(public=True)},
         **more,
     )

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import websockets
+from pydantic import ValidationError
 from websockets import Subprotocol
 
 from kaon.edge.resources.routes import _OF_THE_ORIGIN
+from kaon.sdk.docs_page import docs_page
+from kaon.types.deployment import Cors
 from kaon.types.route import ORIGIN_ALLOWED
 
 from .world import World, broken, echo, raw, route
@@ -79,6 +82,28 @@ async def test_a_page_reads_answers_and_errors_alike(world: World) -> None:
     await replica.stop()
     answer = await world.client.get("/shop", headers=page | KEY)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (503, PAGE)
+
+
+async def test_pages_may_send_cookies_where_the_deployment_says_so(world: World) -> None:
+    await _shop(world, closed=True, cors_origins=(PAGE,), cors_credentials=True, cors_headers=("X-Own",))
+    preflight = await world.client.options("/shop", headers=ASKED)
+    assert "X-Own" in preflight.headers["access-control-allow-headers"].split(", ")
+    called = await world.client.get("/shop", headers={"origin": PAGE} | KEY)
+    keyless = await world.client.get("/shop", headers={"origin": PAGE})
+    for answer in (preflight, called, keyless):
+        assert answer.headers["access-control-allow-origin"] == PAGE
+        assert answer.headers["access-control-allow-credentials"] == "true"
+    for answer in (called, keyless):
+        assert "X-Own" in answer.headers["access-control-expose-headers"].split(", ")
+    other = await world.client.get("/shop", headers={"origin": "https://x"} | KEY)
+    assert "access-control-allow-credentials" not in other.headers
+
+
+async def test_no_cookies_are_allowed_to_every_origin_at_once(world: World) -> None:
+    await _shop(world, cors_origins=("*",), cors_credentials=True)
+    assert "access-control-allow-credentials" not in (await world.client.get("/shop", headers={"origin": PAGE})).headers
+    with pytest.raises(ValidationError, match="needs the origins by name"):
+        Cors(origins=("*",), credentials=True)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil", "http://app.example", "null"])
@@ -251,7 +276,7 @@ async def test_local_hosts_of_closed_and_of_no_deployments_answer_alike_without_
     for path in (b"/", b"/docs", b"/x"):
         asked = b"GET " + path + b" HTTP/1.1\r\nhost: %b.localhost\r\nx-request-id: r\r\n\r\n"
         seen = [await _said(world, asked % name, "GET") for name in (b"shop", b"nobody")]
-        assert seen[0].startswith(b"HTTP/1.1 401 ")
+        assert seen[0].startswith(b"HTTP/1.1 200 " if path == b"/docs" else b"HTTP/1.1 401 ")
         assert seen[0] == seen[1]
 
 
@@ -265,9 +290,17 @@ async def test_a_key_opens_what_is_closed_and_public_deployments_need_none(world
 
 async def test_the_docs_page_is_the_same_everywhere_and_asks_no_replica(world: World) -> None:
     replica = await _shop(world, closed=True)
-    page = await world.client.get("/shop/docs")
-    assert page.status_code == 200
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    assert "script-src 'sha256-" in page.headers["content-security-policy"]
+    expected = docs_page()
+    for path, host in (
+        ("/shop/docs", "x"),
+        ("/none/docs", "x"),
+        ("/docs", "shop.localhost"),
+        ("/docs", "none.localhost"),
+    ):
+        page = await world.client.get(path, headers={"host": host})
+        assert (page.status_code, page.content) == (200, expected.html)
+        assert dict(expected.headers).items() <= dict(page.headers).items()
+        head = await world.client.head(path, headers={"host": host})
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(expected.html)))
     assert (await world.client.post("/shop/docs", headers=KEY)).text.startswith("POST /docs\n")
     assert len(replica.calls) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import websockets
+from tests.replicas import replica_status
 from tests.unit.runtime.replica_process import Process
 from websockets import Subprotocol
 
@@ -17,7 +18,6 @@ from kaon.agent.traffic.sampling import TrafficHistory, step
 from kaon.laws.traffic import merge
 from kaon.types.figures import ReplicaFigures
 from kaon.types.key import Access, Grant, key_hash
-from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.route import ReplicaEndpoint
 from kaon.types.traffic import Sample
 
@@ -92,8 +92,7 @@ async def test_wrong_keys_and_documents_are_no_traffic(world: World, process: Pr
         now += 1.0
         edge, figures = await world.edge.counts(), process.control.get("/figures").content
         told = ReplicaFigures.model_validate_json(figures).model_copy(update={"at_s": now})
-        replica = ReplicaStatus(id="a", name="a", workspace="default", deployment="shop", revision=1, phase=Phase.READY)
-        memory, found = step("here", memory, TrafficReading(now, now, edge, {"a": told}, (replica,)))
+        memory, found = step("here", memory, TrafficReading(now, now, edge, {"a": told}, (replica_status(),)))
         samples.extend(found)
 
     await look()

@@ -105,7 +105,20 @@ async def test_calls_of_the_api_go_to_its_socket_with_the_path_as_it_is(world: W
     for path in ("/api/v1/health", "/api/a%2fb", "/console", "/console/x", "/docs/"):
         answer = await world.client.get(path)
         assert answer.text.splitlines()[0] == f"GET {unquote(path)}"
-    assert (await world.client.get("/apiary", headers=KEY)).status_code == 404
+
+
+async def test_the_api_answers_calls_with_a_key_of_paths_where_nothing_is_deployed(world: World) -> None:
+    for path in ("/apiary", "/~lab/shop/x", "/Shop"):
+        answer = await world.client.get(path, headers=KEY)
+        assert (answer.status_code, answer.json()["code"], answer.json()["status"]) == (404, "not-found", 404)
+        assert answer.json()["detail"] == "Nothing is deployed at this path."
+    api = await world.replica("api", echo)
+    world.settings.api_socket.symlink_to(api.endpoint.address.removeprefix("unix:"))
+    for path in ("/apiary", "/~lab/shop/x", "/Shop"):
+        answer = await world.client.post(path, headers=KEY)
+        assert answer.text.splitlines()[0] == f"POST {path}"
+    assert (await world.client.get("/apiary")).status_code == 401
+    assert len(api.calls) == 3
 
 
 async def test_revisions_share_traffic_by_weight_and_one_without_replicas_gets_none(world: World) -> None:

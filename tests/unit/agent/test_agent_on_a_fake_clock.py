@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.replicas import replica_spec, route_to
 from tests.waiting import turns
 
 from kaon.agent.agent import Agent
@@ -20,8 +21,8 @@ from kaon.types.model import Address, content_hash
 from kaon.types.names import DeploymentKey
 from kaon.types.place import PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
-from kaon.types.replica import Phase, ReplicaSpec, replica_id
-from kaon.types.route import Backend, ReplicaEndpoint, Route
+from kaon.types.replica import Phase
+from kaon.types.route import ReplicaEndpoint, Route
 
 
 class Memory:
@@ -78,23 +79,11 @@ class Memory:
         return {status.name: status.phase for status in self.reports[-1].replicas} if self.reports else {}
 
 
-def replica(ordinal: int) -> ReplicaSpec:
-    return ReplicaSpec(
-        id=replica_id("default", "shop", 1, ordinal),
-        name=f"shop-1-{ordinal}",
-        workspace="default",
-        deployment="shop",
-        revision=1,
-        ordinal=ordinal,
-        artifact=f"sha256:{'0' * 64}",
-    )
-
-
-ROUTE = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
+ROUTE = route_to(1)
 
 
 def plan_of(*ordinals: int, **more: Any) -> Plan:
-    specs = tuple(replica(n) for n in ordinals)
+    specs = tuple(replica_spec(n) for n in ordinals)
     return Plan(cloud="local", replicas=specs, access={"default/shop": Access(public=True)}, **more)
 
 
@@ -128,7 +117,7 @@ async def test_a_replica_is_behind_the_edge_once_it_is_ready_and_not_before(tmp_
         assert memory.behind_edge == set()
         await pass_time(clock, 4)
         assert memory.phases() == {"shop-1-0": Phase.READY}
-        assert memory.behind_edge == {replica(0).id}
+        assert memory.behind_edge == {replica_spec(0).id}
 
     await simulated(tmp_path, lambda _: Behaviour(ready_after_s=5), scenario)
 
@@ -161,12 +150,12 @@ async def test_replicas_are_drained_one_by_one_as_they_get_quiet(tmp_path: Path)
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0, 1)
         await pass_time(clock, 4)
-        place.replicas[replica(1).id].in_flight = 1
+        place.replicas[replica_spec(1).id].in_flight = 1
         memory.wanted = plan_of()
         await pass_time(clock, 4)
         assert memory.behind_edge == set()
-        assert set(place.replicas) == {replica(1).id}
-        place.replicas[replica(1).id].in_flight = 0
+        assert set(place.replicas) == {replica_spec(1).id}
+        place.replicas[replica_spec(1).id].in_flight = 0
         await pass_time(clock, 2)
         assert place.replicas == {}
 
@@ -179,7 +168,7 @@ async def test_while_the_control_plane_is_away_the_world_is_kept_and_then_told(t
         await pass_time(clock, 4)
         memory.away = True
         told = len(memory.reports)
-        place.replicas[replica(0).id].behaviour = Behaviour(ends_after_s=0)
+        place.replicas[replica_spec(0).id].behaviour = Behaviour(ends_after_s=0)
         await pass_time(clock, 60, step_s=0.1)
         assert place.pids - 1000 > 1, "restarted by the agent alone"
         assert len(memory.reports) == told
@@ -195,9 +184,9 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
         force, tried = Knobs(max_batch=8).named(), Knobs(max_batch=2).named()
 
         def in_force() -> list[Knobs]:
-            return [place.replicas[replica(ordinal).id].knobs for ordinal in (0, 1)]
+            return [place.replicas[replica_spec(ordinal).id].knobs for ordinal in (0, 1)]
 
-        planned = PlannedKnobs(force=force, trial=tried, replicas=(replica(0).id,))
+        planned = PlannedKnobs(force=force, trial=tried, replicas=(replica_spec(0).id,))
         memory.wanted = plan_of(0, 1, knobs={"default/shop": planned})
         await pass_time(clock, 4)
         assert in_force() == [tried, force]
@@ -210,15 +199,15 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
         memory.away = False
         await pass_time(clock, 7)
         assert in_force() == [tried, force], "it is heard again, and still wants it tried"
-        place.replicas[replica(0).id].behaviour = Behaviour(ends_after_s=0)
+        place.replicas[replica_spec(0).id].behaviour = Behaviour(ends_after_s=0)
         await pass_time(clock, 0.5)
-        place.replicas[replica(0).id].behaviour = Behaviour()
+        place.replicas[replica_spec(0).id].behaviour = Behaviour()
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].workload.launch.knobs == force, (
+        assert place.replicas[replica_spec(0).id].workload.launch.knobs == force, (
             "whoever is started anew starts with what is safe"
         )
         assert in_force() == [force, force], "and does not try again what it ended with"
-        assert place.replicas[replica(1).id].pid == pids[replica(1).id]
+        assert place.replicas[replica_spec(1).id].pid == pids[replica_spec(1).id]
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
 
@@ -231,7 +220,7 @@ async def test_an_agent_that_starts_while_the_control_plane_is_away_tries_nothin
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.away = True
         await pass_time(clock, 5)
-        assert place.replicas[replica(0).id].knobs == Knobs(max_batch=8).named()
+        assert place.replicas[replica_spec(0).id].knobs == Knobs(max_batch=8).named()
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
 
@@ -242,17 +231,17 @@ async def test_a_silent_replica_is_ended_once_its_last_call_is_overdue_and_its_s
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0, routes=(ROUTE,))
         await pass_time(clock, 4)
-        one = place.replicas[replica(0).id]
+        one = place.replicas[replica_spec(0).id]
         one.flights["long"] = clock.monotonic() - one.began + 40
         one.frozen = True
         await pass_time(clock, 38)
         assert memory.phases() == {"shop-1-0": Phase.STARTING}
-        assert memory.behind_edge == {replica(0).id}, "who calls now waits, and is answered when it is done"
+        assert memory.behind_edge == {replica_spec(0).id}, "who calls now waits, and is answered when it is done"
         await pass_time(clock, 10)
-        assert place.replicas[replica(0).id].pid == one.pid
+        assert place.replicas[replica_spec(0).id].pid == one.pid
         assert memory.behind_edge == set(), "it should have answered by now"
         await pass_time(clock, 6)
-        again = place.replicas[replica(0).id]
+        again = place.replicas[replica_spec(0).id]
         assert again.pid != one.pid
         assert again.lines[0].startswith("Current thread ")
         [status] = memory.reports[-1].replicas
@@ -265,14 +254,14 @@ async def test_a_silent_replica_that_answers_again_goes_on_as_if_nothing_had_bee
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0)
         await pass_time(clock, 4)
-        one = place.replicas[replica(0).id]
+        one = place.replicas[replica_spec(0).id]
         one.flights["long"] = clock.monotonic() - one.began + 40
         one.frozen = True
         await pass_time(clock, 30)
         one.frozen = False
         one.flights.clear()
         await pass_time(clock, 3)
-        assert place.replicas[replica(0).id] is one
+        assert place.replicas[replica_spec(0).id] is one
         assert memory.phases() == {"shop-1-0": Phase.READY}
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
@@ -284,7 +273,7 @@ async def test_a_request_that_two_replicas_crashed_of_is_refused_by_all_for_ten_
         await pass_time(clock, 4)
         for ordinal, flights in enumerate(({"bad": 60.0, "good": 60.0}, {"bad": 60.0, "other": 60.0})):
             assert memory.reports[-1].refusals == {}
-            one = place.replicas[replica(ordinal).id]
+            one = place.replicas[replica_spec(ordinal).id]
             one.flights.update(flights)
             one.behaviour = Behaviour(ends_after_s=0, exit_code=-11)
             await pass_time(clock, 0.5)
@@ -343,19 +332,21 @@ async def test_whatever_a_driver_does_wrong_the_agent_goes_on_and_keeps_what_run
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0, 1)
         await pass_time(clock, 4)
-        kept, frozen = place.replicas[replica(0).id], place.replicas[replica(1).id]
+        kept, frozen = place.replicas[replica_spec(0).id], place.replicas[replica_spec(1).id]
         fail(place, method, FAULTS[fault])
         frozen.frozen = True  # so that its flights are read, its stacks are shown, and it is ended
-        memory.calls = [AgentCall(id="logs", call="logs", arguments={"replicas": [replica(0).id]})]
+        memory.calls = [AgentCall(id="logs", call="logs", arguments={"replicas": [replica_spec(0).id]})]
         await pass_time(clock, 20, step_s=1.0)
         memory.wanted = plan_of(0, 2)
         await pass_time(clock, 20, step_s=1.0)
-        assert place.replicas[replica(0).id] is kept
-        assert replica(0).id in memory.behind_edge, "what answers is served, whatever its place says"
+        assert place.replicas[replica_spec(0).id] is kept
+        assert replica_spec(0).id in memory.behind_edge, "what answers is served, whatever its place says"
         place.faults = {}
         refused = fault == "refused" and method in ("start", "all")
         left, phase = (
-            ({replica(0).id}, Phase.CONFIG_ERROR) if refused else ({replica(0).id, replica(2).id}, Phase.READY)
+            ({replica_spec(0).id}, Phase.CONFIG_ERROR)
+            if refused
+            else ({replica_spec(0).id, replica_spec(2).id}, Phase.READY)
         )
         await heals(
             clock,
@@ -365,7 +356,7 @@ async def test_whatever_a_driver_does_wrong_the_agent_goes_on_and_keeps_what_run
                 and memory.reports[-1].place.state is PlaceState.OK
             ),
         )
-        assert place.replicas[replica(0).id] is kept
+        assert place.replicas[replica_spec(0).id] is kept
         assert place.replicas.keys() == left
         assert memory.phases()["shop-1-2"] == phase
         assert memory.reports[-1].place.state is PlaceState.OK
@@ -381,18 +372,18 @@ async def test_an_agent_that_starts_while_its_driver_fails_takes_nothing_from_th
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0)
         await pass_time(clock, 4)
-        kept = place.replicas[replica(0).id]
+        kept = place.replicas[replica_spec(0).id]
         fail(place, method, FAULTS[fault])
         again = Agent("local", memory, FakeDriver(place), memory, clock, tmp_path, "", replicas=FakeReplicas(place))
         running = asyncio.create_task(again.run())
         try:
             for _ in range(20):
                 await pass_time(clock, 1, step_s=0.25)
-                assert memory.behind_edge == {replica(0).id}
+                assert memory.behind_edge == {replica_spec(0).id}
             place.faults = {}
             await heals(clock, lambda: memory.phases() == {"shop-1-0": Phase.READY})
             assert memory.phases() == {"shop-1-0": Phase.READY}
-            assert place.replicas == {replica(0).id: kept}
+            assert place.replicas == {replica_spec(0).id: kept}
             assert not running.done()
         finally:
             running.cancel()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.replicas import replica_spec
 from tests.waiting import turns
 
 from kaon.agent.agent import Agent
@@ -23,21 +24,12 @@ from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.refusals import Refusals
-from kaon.types.replica import ReplicaSpec, replica_id
 
 SECONDS = 60
 MOST = 10
 """Half a second, doubling to thirty: seven attempts in a minute."""
 
-SPEC = ReplicaSpec(
-    id=replica_id("default", "shop", 1, 0),
-    name="shop-1-0",
-    workspace="default",
-    deployment="shop",
-    revision=1,
-    ordinal=0,
-    artifact=f"sha256:{'0' * 64}",
-)
+SPEC = replica_spec()
 OPEN, CLOSED = Access(public=True), Access(grants=(Grant(hash="0" * 64, key="k"),))
 RUNNING = Plan(cloud="local", replicas=(SPEC,), access={"default/shop": OPEN})
 EMPTY = Plan(cloud="local")

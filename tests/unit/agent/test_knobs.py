@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.replicas import replica_spec
 
 from kaon.agent.decide.inputs import AdmitIt, AgentInputs, ProbedHealth, ReplicaHistory, StartIt, StopIt, TuneIt
 from kaon.agent.decide.replicas import AgentDecision, step
@@ -12,26 +13,14 @@ from kaon.types.key import Access
 from kaon.types.knobs import LEASE_S, Knobs, PlannedKnobs
 from kaon.types.launch import ReplicaHealth
 from kaon.types.plan import Plan
-from kaon.types.replica import ReplicaSpec, replica_id
+from kaon.types.replica import ReplicaSpec
 
 OPEN = Access(public=True).named()
 USUAL, FORCE, TRIED = Knobs().named(), Knobs(max_batch=8).named(), Knobs(max_batch=2).named()
 AGAIN_S = 0.5
 
 
-def spec(ordinal: int) -> ReplicaSpec:
-    return ReplicaSpec(
-        id=replica_id("default", "shop", 1, ordinal),
-        name=f"shop-1-{ordinal}",
-        workspace="default",
-        deployment="shop",
-        revision=1,
-        ordinal=ordinal,
-        artifact=f"sha256:{'0' * 64}",
-    )
-
-
-A, B = spec(0), spec(1)
+A, B = replica_spec(0), replica_spec(1)
 BOTH = (A, B)
 
 

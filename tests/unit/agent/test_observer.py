@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.replicas import replica_status, route_to
 from tests.waiting import turns
 
 from kaon.agent.traffic import observer as module
@@ -17,12 +18,10 @@ from kaon.types.figures import ReplicaFigures
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.model import Address
 from kaon.types.plan import Plan
-from kaon.types.replica import Phase, ReplicaStatus
-from kaon.types.route import Backend, Route
+from kaon.types.replica import Phase
 from kaon.types.traffic import Traffic, TrafficTaken
 
-ROUTE = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
-EMPTY = Route(workspace="default", deployment="idle", prefix="/idle")
+ROUTE, EMPTY = route_to(1), route_to(deployment="idle")
 PLAN = Plan(cloud="here", routes=(ROUTE, EMPTY))
 
 
@@ -67,13 +66,9 @@ class World:
         return sum(s.arrivals or 0 for s in self.ring.since("default", "shop", 0))
 
 
-def ready(id_: str = "a") -> ReplicaStatus:
-    return ReplicaStatus(id=id_, name=id_, workspace="default", deployment="shop", revision=1, phase=Phase.READY)
-
-
 def observer(world: World) -> Observer:
     made = Observer("here", world, world, world.clock, replicas=world, held=lambda: world.held)
-    made.update(PLAN, {"a": "unix:/a"}, [ready()])
+    made.update(PLAN, {"a": "unix:/a"}, [replica_status()])
     return made
 
 
@@ -188,7 +183,7 @@ async def test_a_start_that_was_over_while_the_edge_was_silent_is_told_with_the_
     made, task = await running(world, 3)
     world.silent = True
     for phase, since in ((Phase.INSTALLING, 1.0), (Phase.LOADING, 3.0), (Phase.READY, 7.0)):
-        made.update(PLAN, {}, [ready().model_copy(update={"id": "b", "phase": phase, "since": since})])
+        made.update(PLAN, {}, [replica_status().model_copy(update={"id": "b", "phase": phase, "since": since})])
     await pass_time(world, 1.5)
     world.silent = False
     await pass_time(world, 3)
@@ -201,9 +196,9 @@ async def test_while_some_replicas_try_other_knobs_samples_have_sides() -> None:
     world = World()
     made, task = await running(world, 3)
     tried = PlannedKnobs(trial=Knobs(max_batch=2), replicas=("a",))
-    made.update(PLAN.model_copy(update={"knobs": {"default/shop": tried}}), {"a": "unix:/a"}, [ready()])
+    made.update(PLAN.model_copy(update={"knobs": {"default/shop": tried}}), {"a": "unix:/a"}, [replica_status()])
     await pass_time(world, 2)
-    made.update(PLAN, {"a": "unix:/a"}, [ready()])
+    made.update(PLAN, {"a": "unix:/a"}, [replica_status()])
     await pass_time(world, 2)
     sides = [sample.sides for sample in world.ring.since("default", "shop", 0) if sample.revision == 1]
     assert [len(found) for found in sides] == [0, 0, 1, 1, 0, 0]

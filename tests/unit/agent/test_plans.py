@@ -6,30 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.replicas import replica_spec
 
 from kaon.agent.plan_file import PlanFile, PlanReader
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs, PlannedKnobs
 from kaon.types.plan import NamedPlan, Plan
-from kaon.types.replica import ReplicaSpec
 
 
 def plan(public: bool = False) -> Plan:
-    found = [
-        ReplicaSpec(
-            id=digit * 12,
-            name=f"{name}-1-0",
-            workspace="default",
-            deployment=name,
-            revision=1,
-            ordinal=0,
-            artifact=f"sha256:{'0' * 64}",
-        )
-        for digit, name in (("a", "blog"), ("b", "shop"))
-    ]
+    replicas = replica_spec(deployment="blog"), replica_spec(deployment="shop")
     access = {"default/blog": Access(), "default/shop": Access(public=public)}
     tried = {"default/shop": PlannedKnobs(trial=Knobs(max_batch=2))}
-    return Plan(cloud="local", replicas=tuple(found), access=access, knobs=tried)
+    return Plan(cloud="local", replicas=replicas, access=access, knobs=tried)
 
 
 def test_a_plan_is_kept_under_its_name(tmp_path: Path) -> None:

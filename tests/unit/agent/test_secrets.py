@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.replicas import replica_spec
 
 from kaon.agent.act.secrets import Secrets
 from kaon.errors import Unavailable
@@ -25,17 +26,7 @@ class Control:
 
 
 def spec(version: str = "", names: tuple[str, ...] = ("TOKEN",)) -> ReplicaSpec:
-    return ReplicaSpec(
-        id="0" * 12,
-        name="one-1-0",
-        workspace="default",
-        deployment="one",
-        revision=1,
-        ordinal=0,
-        artifact=f"sha256:{'0' * 64}",
-        secrets=names,
-        secrets_version=version,
-    )
+    return replica_spec(id="0" * 12, secrets=names, secrets_version=version)
 
 
 def made() -> tuple[Secrets, Any]:

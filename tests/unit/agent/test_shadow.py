@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.replicas import route_to
 from tests.waiting import turns
 
 from kaon.agent.observe.comparison import PATIENCE_S, Comparison, differences
@@ -117,7 +118,7 @@ def endpoint(name: str, revision: int) -> ReplicaEndpoint:
 
 def route(revision: int | None = 2) -> Route:
     mirror = Mirror(revision=revision, percent=10) if revision else None
-    return Route(workspace="default", deployment="shop", prefix="/shop", mirror=mirror)
+    return route_to(mirror=mirror)
 
 
 async def seconds(shadows: Shadows, clock: FakeClock, number: int) -> None:

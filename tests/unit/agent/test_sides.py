@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.replicas import replica_status
 
 from kaon.agent.traffic.reading import TrafficReading
 from kaon.agent.traffic.sampling import TrafficHistory, step
@@ -20,12 +21,6 @@ from kaon.types.traffic import Sample, Side
 FORCE, TRIED = Knobs().named().version, Knobs(max_batch=2).named().version
 PLANNED = PlannedKnobs(trial=Knobs(max_batch=2), replicas=("a",)).named()
 TRIALS = {("default", "shop"): PLANNED}
-
-
-def status(id_: str, phase: Phase = Phase.READY, restarts: int = 0, revision: int = 1) -> ReplicaStatus:
-    return ReplicaStatus(
-        id=id_, name=id_, workspace="default", deployment="shop", revision=revision, phase=phase, restarts=restarts
-    )
 
 
 def figures(at_s: float, knobs: str = FORCE, began_at: float = 1.0, **fields: Any) -> ReplicaFigures:
@@ -54,7 +49,7 @@ def sides(*looks: TrafficReading) -> dict[str, Side]:
     return {side.knobs: side for side in sample.sides}
 
 
-A, B, C = (status(name) for name in "abc")
+A, B, C = (replica_status(name) for name in "abc")
 
 
 def test_without_a_trial_samples_have_no_sides() -> None:
@@ -111,7 +106,7 @@ def test_a_replica_that_does_not_answer_is_on_no_side() -> None:
 
 def test_a_replica_on_its_way_out_works_for_its_side_but_is_not_ready() -> None:
     before = look(1, A, a=figures(1, TRIED))
-    after = look(2, status("a", Phase.DRAINING), a=figures(2, TRIED, codes={"2xx": 1}))
+    after = look(2, replica_status("a", Phase.DRAINING), a=figures(2, TRIED, codes={"2xx": 1}))
     side = sides(before, after)[TRIED]
     assert (side.replicas, side.ready_s, side.answered) == (0, 0, 1)
 
@@ -119,41 +114,41 @@ def test_a_replica_on_its_way_out_works_for_its_side_but_is_not_ready() -> None:
 @pytest.mark.parametrize("phase", [Phase.CRASHED, Phase.CONFIG_ERROR])
 def test_a_replica_that_ended_is_told_once_on_the_side_that_it_was_on(phase: Phase) -> None:
     before = look(1, A, B, a=figures(1, TRIED), b=figures(1))
-    gone = look(2, status("a", phase), B, b=figures(2))
+    gone = look(2, replica_status("a", phase), B, b=figures(2))
     found = sides(before, gone)
     assert {knobs: side.ended for knobs, side in found.items()} == {TRIED: 1, FORCE: 0}
-    still = look(3, status("a", phase), B, b=figures(3))
+    still = look(3, replica_status("a", phase), B, b=figures(3))
     assert {k: s.ended for k, s in sides(before, gone, still).items()} == {FORCE: 0}
-    again = look(4, status("a", Phase.LOADING, restarts=1), B, b=figures(4))
+    again = look(4, replica_status("a", Phase.LOADING, restarts=1), B, b=figures(4))
     assert {k: s.ended for k, s in sides(before, gone, still, again).items()} == {FORCE: 0}
 
 
 def test_a_replica_that_ended_and_came_back_between_two_looks_is_told_of() -> None:
     before = look(1, A, a=figures(1, TRIED))
-    after = look(2, status("a", restarts=1), a=figures(0.5, FORCE, began_at=2.0))
+    after = look(2, replica_status("a", restarts=1), a=figures(0.5, FORCE, began_at=2.0))
     assert {k: s.ended for k, s in sides(before, after).items()} == {TRIED: 1, FORCE: 0}
 
 
 def test_one_that_ended_before_it_ever_told_its_knobs_is_on_the_side_that_the_plan_has_it_on() -> None:
-    before = look(1, status("a", Phase.LOADING), status("b", Phase.LOADING))
-    after = look(2, status("a", Phase.CRASHED), status("b", Phase.CRASHED))
+    before = look(1, replica_status("a", Phase.LOADING), replica_status("b", Phase.LOADING))
+    after = look(2, replica_status("a", Phase.CRASHED), replica_status("b", Phase.CRASHED))
     assert {k: s.ended for k, s in sides(before, after).items()} == {TRIED: 1, FORCE: 1}
 
 
 def test_one_that_ended_as_soon_as_it_took_its_knobs_is_on_the_side_of_those() -> None:
     before = look(1, A, B, a=figures(1, FORCE), b=figures(1, TRIED))
-    after = look(2, status("a", Phase.CRASHED), status("b", Phase.CRASHED))
+    after = look(2, replica_status("a", Phase.CRASHED), replica_status("b", Phase.CRASHED))
     assert {k: s.ended for k, s in sides(before, after).items()} == {TRIED: 2}, "b has not given them back yet"
 
 
 def test_a_start_that_could_not_begin_is_no_end() -> None:
-    before = look(1, status("a", Phase.INSTALLING))
-    assert sides(before, look(2, status("a", Phase.CRASHED))) == {}
+    before = look(1, replica_status("a", Phase.INSTALLING))
+    assert sides(before, look(2, replica_status("a", Phase.CRASHED))) == {}
 
 
 def test_sides_are_of_their_own_revision() -> None:
-    before = look(1, A, status("n", revision=2), a=figures(1, TRIED), n=figures(1))
-    after = look(2, A, status("n", revision=2), a=figures(2, TRIED), n=figures(2, codes={"2xx": 5}))
+    before = look(1, A, replica_status("n", revision=2), a=figures(1, TRIED), n=figures(1))
+    after = look(2, A, replica_status("n", revision=2), a=figures(2, TRIED), n=figures(2, codes={"2xx": 5}))
     found = {sample.revision: [side.answered for side in sample.sides] for sample in samples(before, after)}
     assert found == {1: [0], 2: [5]}
 

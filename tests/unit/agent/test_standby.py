@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
+from tests.replicas import replica_spec
+
 from kaon.agent.decide.standby import STAY_S, Standby
 from kaon.types.plan import Plan
-from kaon.types.replica import ReplicaSpec, replica_id
 
-
-def spec(deployment: str) -> ReplicaSpec:
-    return ReplicaSpec(
-        id=replica_id("default", deployment, 1, 0),
-        name=f"{deployment}-1-0",
-        workspace="default",
-        deployment=deployment,
-        revision=1,
-        ordinal=0,
-        artifact=f"sha256:{'0' * 64}",
-    )
-
-
-SHOP, CART = spec("shop"), spec("cart")
+SHOP, CART = replica_spec(), replica_spec(deployment="cart")
 AT_ZERO = Plan(cloud="local", replicas=(CART,), standby=(SHOP,))
 
 

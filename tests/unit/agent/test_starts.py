@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from tests.replicas import replica_status
+
 from kaon.agent.observe.starts import Starts, follow
 from kaon.types.replica import Phase, ReplicaStatus
 from kaon.types.traffic import ColdStart
 
 
 def status(phase: Phase, since: float, reason: str = "") -> ReplicaStatus:
-    return ReplicaStatus(
-        id="a", name="a", workspace="default", deployment="shop", revision=1, phase=phase, since=since, reason=reason
-    )
+    return replica_status("a", phase, since=since, reason=reason)
 
 
 def told(*statuses: ReplicaStatus) -> list[ColdStart]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.replicas import replica_spec, route_to
 
 from kaon.agent.decide.inputs import (
     AdmitIt,
@@ -24,34 +25,18 @@ from kaon.types.key import Access, Grant
 from kaon.types.launch import EXIT_CONFIG, ReplicaHealth
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase, ReplicaSpec, Restart, replica_id
-from kaon.types.route import Backend, Route
+from kaon.types.replica import Phase, ReplicaSpec, Restart
 
-ARTIFACT = f"sha256:{'0' * 64}"
 OPEN = Access(public=True).named()
 KEY = ("default", "shop")
 HUNG = "It did not answer for 10 s, and no call in flight has time left; the stacks of its threads are in its log."
 
 
-def spec(ordinal: int = 0, revision: int = 1, drain_s: float = 30.0) -> ReplicaSpec:
-    return ReplicaSpec(
-        id=replica_id("default", "shop", revision, ordinal),
-        name=f"shop-{revision}-{ordinal}",
-        workspace="default",
-        deployment="shop",
-        revision=revision,
-        ordinal=ordinal,
-        artifact=ARTIFACT,
-        drain_s=drain_s,
-    )
-
-
 def plan(*replicas: ReplicaSpec, access: Access = OPEN) -> Plan:
-    route = Route(workspace="default", deployment="shop", prefix="/shop", backends=(Backend(revision=1, weight=100),))
-    return Plan(cloud="local", replicas=replicas, routes=(route,), access={"default/shop": access})
+    return Plan(cloud="local", replicas=replicas, routes=(route_to(1),), access={"default/shop": access})
 
 
-A = spec(0)
+A = replica_spec(0)
 
 
 class World:
@@ -378,7 +363,7 @@ def test_what_is_never_restarted_stays_as_it_ended_also_for_a_new_agent(code: in
 
 
 def test_the_last_replica_of_a_revision_stays_behind_the_edge_while_it_is_busy_others_do_not() -> None:
-    b = spec(1)
+    b = replica_spec(1)
     world = World()
     world.runs(A)
     world.runs(b)
@@ -571,7 +556,7 @@ def test_an_equal_look_tells_equal_things() -> None:
     assert world.look(plan(A)).statuses == first.statuses
 
 
-SPECS = [spec(n, revision) for n in range(2) for revision in (1, 2)]
+SPECS = [replica_spec(n, revision) for n in range(2) for revision in (1, 2)]
 STATES = st.sampled_from(["gone", "installing", "starting", "loading", "ready", "silent", "exited", "config"])
 LOOKS = st.lists(
     st.tuples(

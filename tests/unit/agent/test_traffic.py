@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.replicas import replica_status
 
 from kaon.agent.traffic.edge_traffic import key_of
 from kaon.agent.traffic.reading import LONGEST_SPAN_S, TrafficReading
@@ -15,7 +16,7 @@ from kaon.agent.traffic.work import work
 from kaon.edge.counts import ClusterCounts, EdgeCounts
 from kaon.types.figures import ReplicaFigures
 from kaon.types.observation import Batches
-from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.replica import Phase
 from kaon.types.traffic import ColdStart, Sample
 
 KEY = ("default", "shop", 1)
@@ -28,10 +29,6 @@ def edge(run: int = 100, **counts: ClusterCounts) -> EdgeCounts:
 
 def cluster(**fields: object) -> EdgeCounts:
     return EdgeCounts(100, {CLUSTER: ClusterCounts(**fields)})  # type: ignore[arg-type]
-
-
-def status(id_: str = "a", phase: Phase = Phase.READY, revision: int = 1) -> ReplicaStatus:
-    return ReplicaStatus(id=id_, name=id_, workspace="default", deployment="shop", revision=revision, phase=phase)
 
 
 def figures(at_s: float, began_at: float = 1.0, **fields: object) -> ReplicaFigures:
@@ -93,7 +90,7 @@ def test_answers_are_told_by_who_gave_them() -> None:
         refusals_retried=4,
         timeouts=1,
     )
-    ready = (status(),)
+    ready = (replica_status(),)
     sample = last(
         look(1, before, replicas=ready, figures={"a": figures(1)}),
         look(2, after, replicas=ready, figures={"a": figures(2, codes={"503": 9})}),
@@ -108,7 +105,7 @@ def test_503_of_an_edge_without_replicas_are_no_answers() -> None:
 
 
 def test_refusals_that_the_edge_tells_of_a_moment_later_are_still_refusals() -> None:
-    ready = (status(),)
+    ready = (replica_status(),)
     looks = [
         look(1, cluster(answers={"5xx": 0}), replicas=ready, figures={"a": figures(1)}),
         look(2, cluster(answers={"5xx": 0}), replicas=ready, figures={"a": figures(2, codes={"503": 2})}),
@@ -169,13 +166,18 @@ def test_a_clusters_name_tells_whose_calls_it_counts(name: str, key: object) -> 
 
 def test_replicas_are_counted_by_phase_and_a_start_that_is_over_is_told_once() -> None:
     start = ColdStart(replica="b", install_s=1, start_s=2, load_s=3)
-    replicas = (status("a"), status("b"), status("c", Phase.LOADING), status("d", Phase.CRASHED))
+    replicas = (
+        replica_status("a"),
+        replica_status("b"),
+        replica_status("c", Phase.LOADING),
+        replica_status("d", Phase.CRASHED),
+    )
     told = steps(look(1), look(2, replicas=replicas, starts={"b": start}), look(3, replicas=replicas))
     assert [(s.ready, s.starting, s.starts) for samples in told[1:] for s in samples] == [(2, 1, (start,)), (2, 1, ())]
 
 
 def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
-    replicas = (status("a"), status("b"))
+    replicas = (replica_status("a"), replica_status("b"))
     first = {"a": figures(1), "b": figures(1)}
     some = look(2, replicas=replicas, figures={"a": figures(2, busy_s=0.5, queued=1)})
     none = look(3, replicas=replicas, figures={})
@@ -189,7 +191,7 @@ def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
 
 
 def test_a_sample_has_the_memory_of_the_fullest_replica_and_none_where_nobody_tells() -> None:
-    replicas = (status("a"), status("b"))
+    replicas = (replica_status("a"), replica_status("b"))
     told = {"a": figures(2, memory_bytes=70), "b": figures(2, memory_bytes=50)}
     first = look(1, replicas=replicas, figures={"a": figures(1), "b": figures(1)})
     assert last(first, look(2, replicas=replicas, figures=told)).memory_bytes == 70
@@ -197,7 +199,7 @@ def test_a_sample_has_the_memory_of_the_fullest_replica_and_none_where_nobody_te
 
 
 def test_what_loads_is_not_at_work_yet() -> None:
-    loading = (status("a", Phase.LOADING),)
+    loading = (replica_status("a", Phase.LOADING),)
     sample = last(
         look(1, replicas=loading, figures={"a": figures(1)}),
         look(2, replicas=loading, figures={"a": figures(2, cpu_s=0.9)}),
@@ -272,7 +274,7 @@ LOOKS = st.builds(
         EdgeCounts, st.integers(0, 9), st.dictionaries(st.sampled_from([CLUSTER, f"{CLUSTER}~held"]), CLUSTERS)
     ),
     figures=st.dictionaries(st.sampled_from(["a", "b"]), FIGURES),
-    replicas=st.sampled_from([(), (status("a"),), (status("a"), status("b", Phase.DRAINING))]),
+    replicas=st.sampled_from([(), (replica_status("a"),), (replica_status("a"), replica_status("b", Phase.DRAINING))]),
     served=st.just(frozenset({KEY})),
 )
 
@@ -323,7 +325,7 @@ def test_after_quiet_all_is_zero(looks: list[TrafficReading]) -> None:
         assert (sample.arrivals, sample.codes, sample.latency, sample.in_flight, sample.busy_s) == (0, {}, {}, 0, 0)
 
 
-READY = (status(),)
+READY = (replica_status(),)
 
 
 def wrong_keys(*totals: int, code: str = "4xx") -> list[dict[str, ReplicaFigures]]:

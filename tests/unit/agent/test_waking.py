@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.replicas import replica_status, route_to
 
-from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, said, trouble
+from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, refusal, waiting_reason
 from kaon.clock import FakeClock
 from kaon.edge.heads import Head
 from kaon.edge.layout import Layout
@@ -16,19 +17,18 @@ from kaon.errors import Forbidden, KaonError, Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
 from kaon.types.plan import Plan
 from kaon.types.replica import Phase, ReplicaStatus
-from kaon.types.route import ORIGIN_ALLOWED, Route
+from kaon.types.route import ORIGIN_ALLOWED
 
 KEY = ("default", "shop")
 NOW = 1000.0
 
 
 def replica(phase: Phase, **fields: Any) -> ReplicaStatus:
-    given = {"id": "0" * 12, "name": "shop-1-0", "workspace": "default", "deployment": "shop", "revision": 1}
-    return ReplicaStatus(**{**given, "phase": phase, "since": NOW - 5, **fields})
+    return replica_status("0" * 12, phase, **{"since": NOW - 5, **fields})
 
 
 def told(*replicas: ReplicaStatus, public: bool = False) -> str | None:
-    error = trouble(KEY, replicas, said(replicas, public=public), NOW)
+    error = refusal(KEY, replicas, waiting_reason(replicas, public=public), NOW)
     return error.cause if error else None
 
 
@@ -61,9 +61,9 @@ def test_as_long_as_a_replica_may_come_callers_wait(replicas: tuple[ReplicaStatu
 
 
 def test_what_they_wait_for_is_said_when_their_time_is_over() -> None:
-    assert said([replica(Phase.LOADING)], public=True) == "A replica is loading."
-    assert said([replica(Phase.NO_CAPACITY)], public=True) == "There is no room for another replica."
-    assert said([], public=False) == ""
+    assert waiting_reason([replica(Phase.LOADING)], public=True) == "A replica is loading."
+    assert waiting_reason([replica(Phase.NO_CAPACITY)], public=True) == "The cloud has no capacity for another replica."
+    assert waiting_reason([], public=False) == ""
 
 
 def head(path: bytes = b"/", **fields: bytes) -> Head:
@@ -73,11 +73,11 @@ def head(path: bytes = b"/", **fields: bytes) -> Head:
 def test_the_door_is_the_replicas_own() -> None:
     access = Access(grants=(Grant(hash=key_hash("good"), key="k", expires_at=NOW + 1),))
     clock = FakeClock(NOW)
-    door = HeldRoute(access, clock)
-    assert door.admit(head(authorization=b"Bearer good")) is None
+    route = HeldRoute(access, clock)
+    assert route.admit(head(authorization=b"Bearer good")) is None
     for refused in (head(), head(authorization=b"Bearer bad"), head(authorization=b"Basic good")):
         with pytest.raises(Unauthenticated):
-            door.admit(refused)
+            route.admit(refused)
     assert HeldRoute(Access(public=True), clock).admit(head()) is None
 
 
@@ -97,9 +97,9 @@ def test_a_browsers_websocket_waits_when_its_key_and_its_origin_are_good(
     fields: dict[str, bytes], error: type[KaonError] | None
 ) -> None:
     good = {"upgrade": b"WebSocket", "host": b"shop.localhost", "sec-websocket-protocol": b"kaon, kaon.key.good"}
-    door = HeldRoute(Access(grants=(Grant(hash=key_hash("good"), key="k"),)), FakeClock(NOW))
+    route = HeldRoute(Access(grants=(Grant(hash=key_hash("good"), key="k"),)), FakeClock(NOW))
     with pytest.raises(error) if error else nullcontext():
-        assert door.admit(head(**{**good, **fields})) is None
+        assert route.admit(head(**{**good, **fields})) is None
 
 
 def test_the_docs_page_is_answered_without_waking_anything() -> None:
@@ -114,7 +114,7 @@ async def test_a_socket_that_could_not_be_opened_is_opened_again_without_a_new_p
     layout = Layout(tmp_path / "edge", tmp_path / "run" / "admin.sock", tmp_path / "run" / "edge.lock")
     waking = Waking(layout, clock)
     (tmp_path / "run").write_text("in the way")
-    wanted = Plan(cloud="local", routes=(Route(workspace="default", deployment="shop", prefix="/shop", hold_s=60),))
+    wanted = Plan(cloud="local", routes=(route_to(hold_s=60),))
     await waking.follow(wanted)
     (tmp_path / "run").unlink()
     await waking.follow(wanted)

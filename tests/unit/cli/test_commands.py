@@ -413,6 +413,13 @@ def test_apply_makes_what_a_file_says_and_twice_is_once(world: Any, run: Run, pr
     assert json.loads(run("get", "deployment", "one", "-o", "json").out)["generation"] == 1
 
 
+def test_a_request_to_the_tuner_is_no_change_of_what_is_applied(world: Any, run: Run, project: Path) -> None:
+    (project / "kaon.yaml").write_text(APPLIED)
+    run("apply", "-f", "kaon.yaml")
+    assert run("tune", "one", "--set", "concurrency=4").code == 0
+    assert "no change of deployment one" in run("apply", "-f", "kaon.yaml").err
+
+
 def test_apply_shows_a_change_and_asks(world: Any, run: Run, project: Path) -> None:
     (project / "kaon.yaml").write_text(APPLIED)
     run("apply", "-f", "kaon.yaml")

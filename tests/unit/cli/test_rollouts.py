@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.replicas import replica_status
 from tests.statuses import status_with
 
 from kaon.api.views import DeploymentView
@@ -21,7 +22,7 @@ from kaon.types.deployment import (
     RolloutState,
     Template,
 )
-from kaon.types.replica import Phase, ReplicaStatus
+from kaon.types.replica import Phase
 from kaon.types.shadow import Difference, Example, ShadowReport
 
 TEMPLATE = Template(artifact=f"sha256:{'0' * 64}")
@@ -122,9 +123,7 @@ def test_a_shadow_is_waited_for_until_it_is_ready_or_has_failed() -> None:
     made = view()
     shadow = status_with(shadow=2, assignments=(Assignment(revision=2, replicas=1),))
     waiting = made.model_copy(update={"status": shadow})
-    replica = ReplicaStatus(
-        id="0" * 12, name="shop-2-0", workspace="default", deployment="shop", revision=2, phase=Phase.LOADING, since=0
-    )
+    replica = replica_status("0" * 12, Phase.LOADING, name="shop-2-0", revision=2)
     crashed = replica.model_copy(update={"phase": Phase.CRASHED})
     assert starting_shadow(waiting)
     assert not starting_shadow(made), "it has none"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.replicas import status_of
 
 from kaon.clock import FakeClock
 from kaon.control.clouds import CloudController
@@ -18,7 +19,6 @@ from kaon.store.vault import Vault
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Scaling, Template
 from kaon.types.plan import Report
-from kaon.types.replica import Phase, ReplicaStatus, replica_id
 
 SHOP = ("default", "shop")
 SPEC = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}"), scaling=Scaling(min=2, max=2))
@@ -44,7 +44,7 @@ class Platform:
         shop = await self.store.find("deployment", *SHOP)
         here = shop is not None and shop.status.placement is not None and shop.status.placement.cloud == name
         assigned = [(a.revision, o) for a in shop.status.rollout.assignments for o in a.ordinals] if here else []
-        report = Report(cloud=name, replicas=tuple(_replica(shop, *at) for at in assigned))
+        report = Report(cloud=name, replicas=tuple(status_of(shop.uid, *at) for at in assigned))
         cloud = await self.store.get("cloud", "", name)
         changed = {"report": report, "seen_at": self.clock.now()}
         await self.store.update_status(cloud, cloud.status.model_copy(update=changed))
@@ -65,17 +65,6 @@ class Platform:
 
     async def events(self) -> list[str]:
         return [event.reason for event in await self.store.events("default")]
-
-
-def _replica(shop: Any, revision: int, ordinal: int) -> ReplicaStatus:
-    return ReplicaStatus(
-        id=replica_id("default", shop.uid, revision, ordinal),
-        name=f"shop-{revision}-{ordinal}",
-        workspace="default",
-        deployment="shop",
-        revision=revision,
-        phase=Phase.READY,
-    )
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.plans import kept_plan
+from tests.replicas import status_of
 from tests.waiting import until
 
 from kaon.clock import FakeClock, SystemClock
@@ -23,7 +24,7 @@ from kaon.types.deployment import Canary, DeploymentSpec, Rollout, RolloutState,
 from kaon.types.event import EventLevel
 from kaon.types.key import KeySpec, Role, key_hash
 from kaon.types.plan import EdgeStatus, PlanSpec, PlanStatus, Report
-from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.replica import Phase
 from kaon.types.traffic import Sample
 
 SHOP = ("default", "shop")
@@ -62,13 +63,11 @@ class Platform:
         """Say that every assigned replica is in the phase that `phase` gives for its revision."""
         shop = await self.shop()
         replicas = tuple(
-            ReplicaStatus(
-                id=replica_id("default", shop.uid, a.revision, o),
-                name=f"shop-{a.revision}-{o}",
-                workspace="default",
-                deployment="shop",
-                revision=a.revision,
-                phase=phase(a.revision),
+            status_of(
+                shop.uid,
+                a.revision,
+                o,
+                phase(a.revision),
                 since=self.clock.now(),
                 **(seen if phase(a.revision) is not Phase.READY else {}),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.replicas import status_of
 
 from kaon.clock import FakeClock
 from kaon.control.deployments import DeploymentController
@@ -17,7 +18,7 @@ from kaon.types.deployment import DeploymentSpec, Scaling, Shadow, Template
 from kaon.types.event import EventLevel
 from kaon.types.key import KeySpec, KeyStatus, Priority, Role, identity_deployment, key_hash
 from kaon.types.plan import Report
-from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.replica import Phase
 from kaon.types.service import EndpointSpec, ServiceSpec
 
 SHOP = ("default", "shop")
@@ -71,16 +72,11 @@ class Platform:
             if (shop := await self.store.find("deployment", *SHOP)) is None:
                 break
             assigned = [(a.revision, o, Phase.READY) for a in shop.status.rollout.assignments for o in a.ordinals]
-            seen = [self.status(shop, *one) for one in [*assigned, *((n, 9, Phase.DRAINING) for n in extra)]]
+            seen = [status_of(shop.uid, *one) for one in [*assigned, *((n, 9, Phase.DRAINING) for n in extra)]]
             cloud = await self.store.get("cloud", "", "local")
             status = CloudStatus(report=Report(cloud="local", replicas=tuple(seen)))
             await self.store.update_status(cloud, status)
         return shop
-
-    def status(self, shop: AnyResource, number: int, ordinal: int, phase: Phase) -> ReplicaStatus:
-        id_ = replica_id("default", shop.uid, number, ordinal)
-        whose = {"workspace": "default", "deployment": "shop", "revision": number}
-        return ReplicaStatus(id=id_, name=f"shop-{number}-{ordinal}", phase=phase, **whose)
 
     async def own(self) -> dict[str, tuple[str, ...] | None]:
         """The services' own keys, and what each may call."""

@@ -13,7 +13,7 @@ from tests.statuses import status_with
 from kaon.control.callers import callers_of
 from kaon.control.plan_parts import PlanInputs
 from kaon.control.planning import Planned, plan
-from kaon.laws.rights import standing
+from kaon.laws.rights import effective_rights
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import (
@@ -158,7 +158,9 @@ def test_groups_let_in_who_has_the_right_and_nobody_else(changes: list[Callable[
     for name, access in made.access.items():
         workspace, _, deployment = name.partition("/")
         may = {
-            key.name for key in keys.values() if standing(key, keys, stored.now).may(Right.CALL, workspace, deployment)
+            key.name
+            for key in keys.values()
+            if effective_rights(key, keys, stored.now).may(Right.CALL, workspace, deployment)
         }
         assert {grant.key for grant in access.grants} == may
 

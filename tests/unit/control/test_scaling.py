@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
+from tests.replicas import status_of
 from tests.statuses import status_with
 
 from kaon.clock import FakeClock
@@ -25,7 +26,7 @@ from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Rollout, Rol
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.plan import Report
-from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.replica import Phase
 from kaon.types.service import EndpointSpec, ServiceSpec
 from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Sample, Traffic
 from kaon.types.tuning import Reach, TrialStatus, TuningStatus
@@ -46,9 +47,9 @@ class World:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.ring = TrafficRing()
-        self.opinions = LiveStatus()
+        self.live_status = LiveStatus()
         self.deployments = DeploymentController(self.store, Vault(bytes(32)), self.clock)
-        self.scaling = ScalingController(self.store, self.clock, self.ring, self.opinions)
+        self.scaling = ScalingController(self.store, self.clock, self.ring, self.live_status)
         self.begun: dict[Replica, float] = {}
         self.broken: Callable[[int, int], bool] = lambda revision, ordinal: False
         self.queue = 0.0
@@ -159,13 +160,11 @@ class World:
     async def report(self) -> None:
         shop = await self.shop()
         replicas = tuple(
-            ReplicaStatus(
-                id=replica_id("default", shop.uid, revision, ordinal),
-                name=f"shop-{revision}-{ordinal}",
-                workspace="default",
-                deployment="shop",
-                revision=revision,
-                phase=self.phase((revision, ordinal)),
+            status_of(
+                shop.uid,
+                revision,
+                ordinal,
+                self.phase((revision, ordinal)),
                 since=at,
                 restarts=9 if self.broken(revision, ordinal) else 0,
             )
@@ -365,10 +364,10 @@ async def test_idle_gaps_of_earlier_days_are_known_after_a_restart(world: World)
         for n in range(60)
     ]
     await world.store.keep_traffic(minutes)
-    world.scaling = ScalingController(world.store, world.clock, world.ring, world.opinions)
+    world.scaling = ScalingController(world.store, world.clock, world.ring, world.live_status)
     await world.scaling.reconcile(SHOP)
     await world.live(10, 0)
-    entry = world.opinions.of(*SHOP)
+    entry = world.live_status.of(*SHOP)
     assert entry is not None
     assert entry.figures["gaps"] == 59
 
@@ -394,7 +393,7 @@ async def test_fixed_and_switched_off_deployments_are_judged_by_nobody(world: Wo
     await world.live(10, 100)
     assert world.wanted[-1] == 0
     assert await world.decisions() == []
-    assert world.opinions.of(*SHOP) is None
+    assert world.live_status.of(*SHOP) is None
 
 
 async def test_more_than_nothing_is_kept_by_a_floor(world: World) -> None:
@@ -408,32 +407,32 @@ async def test_the_law_goes_by_what_is_tuned_and_by_a_turn_until_it_is_over() ->
     world = World()
     await world.deploy()
     await world.live(10, rps=20)
-    mind = world.scaling.mind(SHOP)
-    assert mind is not None
-    assert mind.law.margin == 1.0
+    session = world.scaling.session(SHOP)
+    assert session is not None
+    assert session.law.margin == 1.0
     trial = TrialStatus(reach=Reach.POOL, after={"margin": 1.3}, since=0.0, until=world.clock.now() + 20)
     tuned = TuningStatus(values={"budget_share": 0.5}, trial=trial)
     shop = await world.shop()
     await world.store.update_status(shop, shop.status.model_copy(update={"tuning": tuned}))
     await world.settle()
-    assert world.scaling.mind(SHOP) is mind  # what was learnt stays
-    assert (mind.law.margin, mind.law.budget_share) == (1.3, 0.5)
+    assert world.scaling.session(SHOP) is session  # what was learnt stays
+    assert (session.law.margin, session.law.budget_share) == (1.3, 0.5)
     again = await world.scaling.reconcile(SHOP)
     assert again is not None
     await world.clock.advance(again.after_s)
     assert await world.scaling.reconcile(SHOP) is None
-    assert (mind.law.margin, mind.law.budget_share) == (1.0, 0.5)
+    assert (session.law.margin, session.law.budget_share) == (1.0, 0.5)
 
 
 async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() -> None:
     world = World()
     await world.deploy()
     await world.live(2400, rps=20)
-    mind = world.scaling.mind(SHOP)
-    assert mind is not None
-    stood = list(mind.stood)
+    session = world.scaling.session(SHOP)
+    assert session is not None
+    stood = list(session.snapshots)
     assert [b.at_s - a.at_s for a, b in pairwise(stood)] == pytest.approx([300.0] * 6, abs=TICK_S)
-    assert all(s.state.service.known and s.ready for s in stood[1:])
+    assert all(s.state.service.learned and s.ready for s in stood[1:])
 
 
 async def test_reasons_that_change_no_number_come_to_the_journal_a_bounded_number_a_tick() -> None:

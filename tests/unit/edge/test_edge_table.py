@@ -220,6 +220,8 @@ def test_models_are_what_the_edge_thinks_they_are() -> None:
         "hedges",
         "closed",
         "cors_origins",
+        "cors_credentials",
+        "cors_headers",
         "hosts",
         "sandbox",
     }

@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.replicas import replica_spec
 
 from kaon.laws.reports import HELD_MOST, LINES_MOST, REFUSALS_MOST, TEXT_MOST, accepted, may_count
 from kaon.types.place import Capacity, PlaceHealth, PlaceState
 from kaon.types.plan import EdgeStatus, Plan, PlanPart, Report
-from kaon.types.replica import Phase, ReplicaSpec, ReplicaStatus, replica_id
+from kaon.types.replica import Phase, ReplicaStatus, replica_id
 from kaon.types.traffic import ColdStart, Sample
 
 NAMES = {"id": replica_id("default", "uid", 1, 0), "name": "shop-1-0", "workspace": "default", "deployment": "shop"}
-SPEC = ReplicaSpec(**NAMES, revision=1, ordinal=0, artifact=f"sha256:{'0' * 64}")
+SPEC = replica_spec(**NAMES)
 PLAN = Plan(cloud="here", parts={"default/shop": PlanPart(replicas=(SPEC,)), "default/idle": PlanPart()})
 EMPTY = Plan(cloud="here")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.laws.rights import EffectiveRights, grantable, standing
+from kaon.laws.rights import EffectiveRights, effective_rights, grantable
 from kaon.types.key import RIGHTS, KeySpec, KeyStatus, Priority, Right, Role
 from kaon.types.resource import Key
 
@@ -33,7 +33,7 @@ def key(uid: str, role: Role = Role.EDITOR, *, revoked_at: float | None = None, 
 
 
 def stand(*line: Key, now: float = NOW) -> EffectiveRights:
-    return standing(line[0], {k.uid: k for k in line}, now)
+    return effective_rights(line[0], {k.uid: k for k in line}, now)
 
 
 def test_a_key_of_the_platform_has_its_roles_rights() -> None:
@@ -56,7 +56,7 @@ def test_what_the_owner_lost_is_lost() -> None:
     assert "revoked" in stand(child, key("boss", Role.ADMIN, revoked_at=1.0)).lapsed
     assert "expired" in stand(child, key("boss", Role.ADMIN, expires_at=1.0)).lapsed
     assert stand(child, key("boss", Role.ADMIN, workspace="other")).lapsed
-    assert stand(child).lapsed == "the key that made it is gone"
+    assert stand(child).lapsed == "the key that made it was deleted"
     scoped = key("boss", Role.ADMIN, workspace="shop", deployments=("web",))
     assert stand(child, scoped).deployments == {"web"}
 

@@ -129,7 +129,7 @@ def test_a_law_is_told_nothing_where_nothing_is_known() -> None:
 
 
 def test_there_is_no_sum_of_nothing() -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no samples"):
         traffic.merge([])
 
 

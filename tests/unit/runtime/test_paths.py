@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.websockets import WebSocket
 
 import kaon
@@ -46,6 +47,22 @@ class Hub:
     @kaon.endpoint(path="/talk")
     async def talk(self, socket: WebSocket, token: str) -> None:
         await socket.accept()
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [("/exat", "/exact"), ("/Echo", "/echo"), ("/model/7", "/models/7"), ("/app/y", "/app/x"), ("/other", "")],
+)
+async def test_a_path_that_is_nearly_right_gets_a_suggestion(serve: Any, path: str, meant: str) -> None:
+    @kaon.service(mounts={"/app/x": lambda hub: Starlette()})
+    class Mounting(Hub):
+        pass
+
+    answer = await (await serve(Mounting)).client.get(path)
+    paths = "/, /app/x, /echo, /exact, /exact-body, /find, /models/{model_id}, /models/{model_id}/files/{file}, /talk"
+    assert (answer.status_code, answer.json()["detail"]) == (404, "There is no such endpoint.")
+    suggestion = f"Did you mean {meant}? " if meant else ""
+    assert answer.json()["hint"] == f"{suggestion}It has {paths}. See the deployment's /docs page."
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,6 @@ async def test_mounted_apps_are_listed_in_the_document_with_their_own(serve: Any
     document = (await (await serve(Mixed)).client.get("/openapi.json")).json()
     assert document["x-mounts"] == [
         {"path": "/api", "kind": "asgi", "title": "Stock", "openapi": "/api/openapi.json", "docs": "/api/docs"},
-        {"path": "/old", "kind": "wsgi"},
-        {"path": "/made", "kind": "wsgi"},
+        {"path": "/old", "kind": "wsgi", "title": __name__},
+        {"path": "/made", "kind": "wsgi", "title": __name__},
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.plans import keep_plan, kept_plan
+from tests.replicas import replica_spec
 
 from kaon.store.memory import MemoryStore
 from kaon.store.plans import StoredPlans, delete_plan, write_plan
@@ -16,9 +17,7 @@ from kaon.types.replica import ReplicaSpec
 
 
 def replica(deployment: str, ordinal: int = 0, **more: Any) -> ReplicaSpec:
-    id_ = f"{hash((deployment, ordinal)) & 0xFFFFFFFFFFFF:012x}"
-    names = {"name": f"{deployment}-1-{ordinal}", "workspace": "default", "deployment": deployment}
-    return ReplicaSpec(id=id_, **names, revision=1, ordinal=ordinal, artifact=f"sha256:{'0' * 64}", **more)
+    return replica_spec(ordinal, deployment=deployment, **more)
 
 
 def plan(*deployments: str, replicas: int = 1) -> Plan:

@@ -54,7 +54,7 @@ def _admit(plan: Plan, spec: ReplicaSpec, health: ReplicaHealth) -> Action | Non
 
 
 def _refuse(spec: ReplicaSpec, health: ReplicaHealth, inputs: AgentInputs) -> Action | None:
-    """Sends the requests to refuse when others are in force. A replica without a version does not know refusals."""
+    """Sends the requests to refuse when others are in force. A replica without a version does not support refusals."""
     wanted = inputs.refusals.get((spec.workspace, spec.deployment), NOTHING_REFUSED)
     return RefuseIt(spec.id, wanted) if health.refusals not in ("", wanted.version) else None
 
@@ -62,7 +62,7 @@ def _refuse(spec: ReplicaSpec, health: ReplicaHealth, inputs: AgentInputs) -> Ac
 def _tune(
     plan: Plan, spec: ReplicaSpec, health: ReplicaHealth, history: ReplicaHistory, inputs: AgentInputs
 ) -> tuple[ReplicaHistory, Action | None]:
-    """Sends knobs when others are in force. A replica that reports no version does not know knobs."""
+    """Sends knobs when others are in force. A replica that reports no version does not support knobs."""
     planned = plan.knobs.get(f"{spec.workspace}/{spec.deployment}", _NO_KNOBS)
     if history.ended_with and (planned.trial is None or planned.trial.version != history.ended_with):
         history = replace(history, ended_with="")

@@ -44,9 +44,9 @@ def works(before: TrafficReading, now: TrafficReading) -> dict[RevisionKey, list
 def work(before: ReplicaFigures | None, after: ReplicaFigures, span_s: float) -> WorkDone | None:
     """What a replica did between two readings; None when they are too far apart.
 
-    A replica that was not read before, or is another process now, did everything within `span_s`; the processor time
-    of its start is no work. A replica is as busy as its slots, or as its processors if these are busier: a handler that
-    never waits leaves most of a thousand slots free.
+    The work of a replica that was not read before, or is a new process, is all within `span_s`; the processor time of
+    its start does not count. A replica is as busy as its slots, or as its processors if these are busier: a handler
+    that never waits leaves most of a thousand slots free.
     """
     anew = before is None or before.began_at != after.began_at
     was = ReplicaFigures(began_at=after.began_at, at_s=after.at_s - span_s, cpu_s=after.cpu_s) if anew else before

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from kaon.api.views import DeploymentView, WorkspaceRequest
 from kaon.build.build import Built
-from kaon.cli.apply.documents import Document, documents
+from kaon.cli.apply.documents import Document, read_documents
 from kaon.cli.shared import artifacts, spec_changes
 from kaon.cli.shared.notes import ask, note
 from kaon.cli.shared.options import DryRun, NoWait, Timeout, WorkspaceOption, Yes, verb, verbs
@@ -23,12 +23,11 @@ from kaon.cli.shared.rollout_wait import until_rolled_out
 from kaon.cli.shared.settings import check_settings
 from kaon.cli.shared.text import plain, seconds
 from kaon.errors import InvalidInput, NotFound
-from kaon.types.deployment import DeploymentSpec
+from kaon.types.deployment import DeploymentSpec, with_commands
 from kaon.types.kinds import KINDS
 from kaon.types.model import from_request
 
 app = verbs()
-_LIMIT_BYTES = 2**20
 
 
 @verb(app, "kaon apply -f kaon.yaml", "kaon apply -f kaon.yaml --dry-run", "kaon apply -f kaon.yaml -y --no-wait")
@@ -42,7 +41,7 @@ def apply(
 ) -> None:
     """Create or change resources as a file describes them; deployments with a source are built first."""
     wait_s = None if no_wait else seconds(timeout)
-    found = documents(_read(file), file)
+    found = read_documents(file)
     workspaces = [document for document in found if document.kind == "workspace"]
     others = [document for document in found if document.kind != "workspace"]
     with tempfile.TemporaryDirectory(prefix="kaon-apply-") as out:
@@ -78,24 +77,12 @@ class ApplyStep:
         return spec_changes.summary(self.document.kind, self.document.name, self.before, self.after)
 
 
-def _read(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"File {file} does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {error}.") from None
-    if len(text) > _LIMIT_BYTES:
-        raise InvalidInput(f"{file} is larger than {_LIMIT_BYTES} bytes.")
-    return text
-
-
 def _builder(folder: Path, out: Path) -> Callable[[Document], Built]:
     """A function that builds a document's source; documents with equal sources share an artifact."""
     done: dict[str, Built] = {}
 
     def build(document: Document) -> Built:
-        env = _variables(document)
+        env = document.variables
         require = artifacts.required(document.extras, document.groups)
         key = repr((document.source, sorted(env.items()), document.include, document.allow, require))
         if key not in done:
@@ -159,17 +146,6 @@ def _plan_by_kind(document: Document, remote: Remote) -> ApplyStep:
     return ApplyStep(document, before, after, version=current.version)
 
 
-def _variables(document: Document) -> dict[str, str]:
-    """The variables of the document; invalid ones are reported when the spec is validated."""
-    template = document.spec.get("template")
-    env = template.get("env") if isinstance(template, dict) else None
-    return (
-        {str(name): text for name, text in (env or {}).items() if isinstance(text, str)}
-        if isinstance(env, dict)
-        else {}
-    )
-
-
 def _desired_spec(document: Document, current: DeploymentSpec | None, artifact: Built | None) -> DeploymentSpec:
     """The spec of the document. Omitted fields get their defaults, except the last restart and the artifact."""
     template = dict(document.spec.get("template") or {})
@@ -183,6 +159,7 @@ def _desired_spec(document: Document, current: DeploymentSpec | None, artifact: 
     if current is not None:
         template.setdefault("restarted_at", current.template.restarted_at)
     spec = spec_changes.valid_spec({**document.spec, **owner, "template": template})
+    spec = with_commands(spec, current.tuning.commands if current else ())
     if artifact is not None:
         check_settings(artifact.manifest.service, spec.template)
     return spec

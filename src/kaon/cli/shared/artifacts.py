@@ -17,7 +17,7 @@ from kaon.build.listing import Listing
 from kaon.build.marks import name_of_service
 from kaon.build.sources import Target, find_target
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import Remote
 from kaon.cli.shared.text import size
 from kaon.settings import Settings
@@ -44,7 +44,7 @@ def build(
 ) -> Built:
     """Build an artifact; list the files that are left out, and a changed lock file."""
     settings = Settings()
-    with note_changed_lock(find_target(target, folder)), Progress() as progress:
+    with note_changed_lock(find_target(target, folder)), ProgressLine() as progress:
         artifact = builder.build(
             target,
             folder=folder,
@@ -64,7 +64,7 @@ def build(
 
 def list_files(target: str, folder: Path, *, include: Sequence[str] = (), allow: Sequence[Consent] = ()) -> Listing:
     """What a build would pack."""
-    with Progress() as progress:
+    with ProgressLine() as progress:
         return listing.list_files(
             target,
             folder=folder,
@@ -100,7 +100,7 @@ def upload(remote: Remote, artifact: Built) -> None:
             progress.show("Uploading", f"{size(sent)} of {size(total)}")
 
     try:
-        with Progress() as progress:
+        with ProgressLine() as progress:
             progress.show("Uploading", size(total))
             remote.upload(artifact.path, artifact.digest, show)
     except KeyboardInterrupt:

@@ -17,8 +17,8 @@ _SHOW_AFTER_S = 0.3
 """Shorter steps would only flicker."""
 
 
-class Progress:
-    """`with Progress() as progress: progress.show("Loading", "greeter-1-0")`."""
+class ProgressLine:
+    """`with ProgressLine() as progress: progress.show("Loading", "greeter-1-0")`."""
 
     def __init__(self) -> None:
         self._out = sys.stderr

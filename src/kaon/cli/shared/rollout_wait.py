@@ -11,7 +11,7 @@ from kaon.cli.shared import tables
 from kaon.cli.shared.log_lines import log_text
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.output import Format, put_list
-from kaon.cli.shared.progress import Progress
+from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import Remote
 from kaon.errors import DeadlineExceeded, KaonError, Unavailable
 from kaon.types.deployment import RolloutState
@@ -62,7 +62,7 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
     Raises `RolloutStopped` with the last log lines of the replica, `DeadlineExceeded` after `timeout_s` seconds.
     """
     ends_at, quiet = time.monotonic() + timeout_s, QuietCanary()
-    with Progress() as progress, _noting_an_interrupt(name):
+    with ProgressLine() as progress, _noting_an_interrupt(name):
         while time.monotonic() < ends_at:
             try:
                 view = remote.deployment(name)

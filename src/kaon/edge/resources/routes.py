@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from kaon.edge.problems import UNKNOWN_PATH
 from kaon.edge.resources.bootstrap import API_CLUSTER
 from kaon.edge.resources.forwarding import NEVER_ARRIVED, added, below, forwarded, from_pages_of
 from kaon.edge.resources.limits import BODY_MAX_BYTES, STREAM_IDLE_S
 from kaon.edge.resources.wire import V3, Json, response
 from kaon.edge.table import RouteRule, RouteTable, cluster_name
-from kaon.sdk.docs_page import docs_page
 from kaon.types import cors
 from kaon.types.route import COPY_REFUSED, KEY_PROTOCOL, NOT_BEGUN_HEADER, REVISION_HEADER
 
@@ -52,7 +52,6 @@ def routes(table: RouteTable) -> Json:
                 "most_specific_header_mutations_wins": True,
                 "request_headers_to_remove": ["x-forwarded-prefix"],
                 "response_headers_to_remove": ["server", "x-powered-by", FINAL, COPY_REFUSED, NOT_BEGUN_HEADER],
-                "max_direct_response_body_size_bytes": 128 * 1024,
                 "ignore_port_in_host_matching": True,
                 "virtual_hosts": [_shared_host(rules), _NO_HOST, *(_own_host(rule) for rule in rules if rule.hosts)],
             }
@@ -72,8 +71,25 @@ def _shared_host(rules: list[RouteRule]) -> Json:
             _docs_page({"safe_regex": {"regex": f"{_NAMED}/docs"}}),
             *(route for rule in rules for route in _rule_routes(rule, rule.prefix)),
             {"match": {"safe_regex": {"regex": f"{_NAMED}(/.*)?"}, "headers": _NO_KEY}, **_REFUSED},
+            _UNKNOWN_PATH,
         ],
     }
+
+
+_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
+"""The path of a deployment, which may not exist."""
+_UNKNOWN_PATH: Json = {
+    "name": UNKNOWN_PATH,
+    "match": {
+        "prefix": "/",
+        "headers": [
+            {"name": "authorization", "present_match": True},
+            {"name": "upgrade", "present_match": False},
+        ],
+    },
+    "route": {"cluster": API_CLUSTER, "timeout": "5s"},
+}
+"""The API knows what the caller may have meant (`kaon.api.unknown_paths`)."""
 
 
 def _own_host(rule: RouteRule) -> Json:
@@ -81,12 +97,10 @@ def _own_host(rule: RouteRule) -> Json:
         "name": rule.prefix,
         "domains": list(rule.hosts),
         "include_request_attempt_count": True,
-        "routes": [_UPWARDS, *_rule_routes(rule, "")],
+        "routes": [_UPWARDS, _docs_page({"path": "/docs"}), *_rule_routes(rule, "")],
     }
 
 
-_NAMED = "/(~[a-z0-9-]+/)?[a-z][a-z0-9-]*"
-"""The path of a deployment, which may not exist."""
 _NO_KEY: list[Json] = [
     {"name": "authorization", "present_match": False},
     {
@@ -98,10 +112,18 @@ _NO_KEY: list[Json] = [
 ]
 """Matches calls without a key, which is a header, or of a browser's websocket a subprotocol."""
 
+_READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+
+
+def _docs_page(match: Json) -> Json:
+    """The docs page: the same for every deployment, also for one that does not exist; see `kaon.edge.problems`."""
+    return {"match": match | {"headers": [_READS]}, "direct_response": {"status": 200}}
+
+
 _NO_HOST: Json = {
     "name": "nobody",
     "domains": ["*.localhost"],
-    "routes": [{"match": {"prefix": "/", "headers": _NO_KEY}, **_REFUSED}],
+    "routes": [_docs_page({"path": "/docs"}), {"match": {"prefix": "/", "headers": _NO_KEY}, **_REFUSED}],
 }
 """A local host without a deployment answers like that of a closed deployment."""
 
@@ -128,24 +150,8 @@ _UPWARDS: Json = {
 """A service may use encoded slashes, but no server behind may read such a path as one outside of the service."""
 
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
-_READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-
 
 _NAMES_ONE: Json = {"name": REVISION_HEADER, "present_match": True}
-
-
-def _docs_page(match: Json) -> Json:
-    """The docs page: the same for every deployment, also for one that does not exist."""
-    page = docs_page()
-    headers = [
-        {"header": {"key": key, "value": value.replace("%", "%%")}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        for key, value in page.headers
-    ]
-    return {
-        "match": match | {"headers": [_READS]},
-        "response_headers_to_add": headers,
-        "direct_response": {"status": 200, "body": {"inline_string": page.html.decode()}},
-    }
 
 
 def _rule_routes(rule: RouteRule, prefix: str) -> Iterable[Json]:
@@ -160,7 +166,7 @@ def _for_browsers(rule: RouteRule, route: Json) -> Json:
         headers.append(added("content-security-policy", _SANDBOX_OF_PAGES))
     if not rule.cors_origins:
         return route | ({"response_headers_to_add": headers} if headers else {})
-    filters = {"envoy.filters.http.cors": _cors(rule.cors_origins)}
+    filters = {"envoy.filters.http.cors": _cors(rule)}
     return route | {"response_headers_to_add": [*headers, added("vary", "origin")], "typed_per_filter_config": filters}
 
 
@@ -172,17 +178,22 @@ _SANDBOX_OF_PAGES = (
 do not get the header."""
 
 
-def _cors(origins: Iterable[str]) -> Json:
+def _cors(rule: RouteRule) -> Json:
     """See `kaon.types.cors`."""
     return {
         "@type": f"{V3}.extensions.filters.http.cors.v3.CorsPolicy",
-        "allow_origin_string_match": [{"exact": origin} for origin in origins],
+        "allow_origin_string_match": [{"exact": origin} for origin in rule.cors_origins],
         "allow_methods": cors.METHODS,
-        "allow_headers": cors.SENT,
-        "expose_headers": cors.EXPOSED,
+        "allow_headers": ", ".join((cors.SENT, *rule.cors_headers)),
+        "expose_headers": _exposed(rule),
+        "allow_credentials": rule.cors_credentials,
         "max_age": str(cors.MAX_AGE_S),
         "allow_private_network_access": True,
     }
+
+
+def _exposed(rule: RouteRule) -> str:
+    return ", ".join((cors.EXPOSED, *rule.cors_headers))
 
 
 _PREFLIGHT: list[Json] = [
@@ -219,7 +230,9 @@ def _answers(rule: RouteRule, prefix: str) -> Iterable[Json]:
 def _direct(rule: RouteRule, match: Json, answer: Json) -> Iterable[Json]:
     """A request that the edge answers itself. Envoy's CORS filter ignores such routes: its headers are added here."""
     if rule.cors_origins:
-        readable = (("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", cors.EXPOSED))
+        readable = [("access-control-allow-origin", "%REQ(ORIGIN)%"), ("access-control-expose-headers", _exposed(rule))]
+        if rule.cors_credentials:
+            readable.append(("access-control-allow-credentials", "true"))
         yield {
             "match": match | {"headers": [*match.get("headers", ()), from_pages_of(rule.cors_origins)]},
             "direct_response": answer,

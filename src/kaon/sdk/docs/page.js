@@ -88,20 +88,36 @@ function samples(told) {
     make("p", { class: "note" }, "Put your key into ", make("code", {}, "KAON_KEY"), " first."));
 }
 
+const FORMS = ["multipart/form-data", "application/x-www-form-urlencoded"];
+const fileType = (schema) => schema?.contentMediaType ?? (schema?.format === "binary" ? "*/*" : undefined);
+
+function sampleOf(schema, depth = 0) {
+  const whole = resolve(schema);
+  const given = whole.const ?? whole.default ?? whole.examples?.[0] ?? whole.example ?? whole.enum?.[0];
+  if (given !== undefined || depth > 6) return given ?? null;
+  const arm = (whole.anyOf ?? whole.oneOf)?.[0];
+  if (arm) return sampleOf(arm, depth + 1);
+  if (whole.properties) return Object.fromEntries(Object.entries(whole.properties).filter(([name]) => whole.required?.includes(name)).map(([name, each]) => [name, sampleOf(each, depth + 1)]));
+  return { string: "", integer: 0, number: 0, boolean: false, array: [], null: null }[whole.type] ?? {};
+}
+
+const titleOf = (told) => (told["x-mount"] ? (told.summary ?? told.operationId) : told.operationId);
+
 function form(path, verb, told) {
   if (told["x-kaon"]?.kind === "websocket") return make("p", { class: "note" }, "Connect with a WebSocket client: the key goes into the authorization header, or in a browser among the subprotocols: new WebSocket(url, [\"kaon\", \"kaon.key.\" + key]).");
   const inputs = (told.parameters ?? []).map((p) => ({ ...p, input: make("input", { value: p.example === undefined ? "" : [p.example].flat().map((v) => typeof v === "string" ? v : JSON.stringify(v)).join(","), placeholder: typeName(p.schema) }) }));
   const content = told.requestBody?.content ?? {};
-  const parts = content["multipart/form-data"]?.schema.properties;
+  const encoded = FORMS.find((type) => content[type]);
+  const parts = encoded && resolve(content[encoded].schema).properties;
   const files = Object.entries(parts ?? {}).map(([name, schema]) => {
-    const one = schema.contentMediaType ?? schema.items?.contentMediaType;
+    const one = fileType(schema) ?? fileType(schema.items);
     const example = content["application/json"]?.examples?.["1"]?.value?.[name];
     const text = example === undefined || one ? "" : typeof example === "string" ? example : JSON.stringify(example);
     return { name, input: one ? make("input", { type: "file", accept: one, multiple: schema.type === "array" }) : make("input", { value: text, placeholder: typeName(schema) }) };
   });
   const example = content["application/json"]?.examples?.["1"]?.value;
   const body = content["application/json"] && !parts ? make("textarea", { spellcheck: "false" }) : null;
-  if (body) body.value = JSON.stringify(example ?? {}, null, 2);
+  if (body) body.value = JSON.stringify(example ?? sampleOf(content["application/json"].schema), null, 2);
   const answer = make("div");
   const send = make("button", {}, "Send");
   const stop = make("button", { type: "button", class: "quiet", hidden: true }, "Stop");
@@ -125,11 +141,13 @@ function form(path, verb, told) {
 
 function request(path, verb, inputs, body, files) {
   const query = new URLSearchParams();
+  const headers = at("key").value ? { authorization: `Bearer ${at("key").value}` } : {};
   for (const { name, in: place, schema, input, required } of inputs) {
-    if (place === "path") path = path.replace(`{${name}}`, encodeURIComponent(input.value));
+    if (place === "cookie") continue; // a page cannot set any
+    if (place === "header") { if (input.value !== "") headers[name] = input.value; }
+    else if (place === "path") path = path.replace(`{${name}}`, encodeURIComponent(input.value));
     else if (input.value !== "" || required) for (const text of typeName(schema).includes("[]") ? input.value.split(",") : [input.value]) query.append(name, text);
   }
-  const headers = at("key").value ? { authorization: `Bearer ${at("key").value}` } : {};
   const init = { method: verb.toUpperCase(), headers };
   if (files.length) {
     init.body = new FormData();
@@ -169,16 +187,16 @@ async function display(answer, url, init) {
 
 function endpoint(path, verb, told) {
   const more = told["x-kaon"] ?? {};
-  const tags = [more.kind === "call" ? null : more.kind, more.idempotent ? "idempotent" : null, more.timeout_s ? `${more.timeout_s} s` : null, more.batch ? `batches of ${more.batch.max_size}` : null].filter(Boolean);
+  const tags = [told["x-mount"], more.kind === "call" ? null : more.kind, more.idempotent ? "idempotent" : null, more.timeout_s ? `${more.timeout_s} s` : null, more.batch ? `batches of ${more.batch.max_size}` : null].filter(Boolean);
   const parameters = told.parameters ?? [];
   const content = Object.entries(told.requestBody?.content ?? {});
-  const body = told.requestBody?.content["multipart/form-data"]?.schema ?? told.requestBody?.content["application/json"]?.schema;
+  const body = [...FORMS, "application/json"].map((type) => told.requestBody?.content[type]?.schema).find(Boolean);
   const good = Object.entries(told.responses).find(([status]) => status < "4");
   const schema = good && Object.values(good[1].content ?? {})[0]?.schema;
   const item = schema?.["x-item"] ?? schema;
   return make("article", { id: told.operationId, "data-find": `${told.operationId} ${path} ${told.summary ?? ""}`.toLowerCase() },
-    make("div", { class: "head" }, make("span", { class: `verb ${verb}` }, verb.toUpperCase()), make("code", {}, path), make("h2", {}, told.operationId), ...tags.map((tag) => make("span", { class: "tag" }, tag))),
-    told.summary ? make("p", {}, told.summary) : null,
+    make("div", { class: "head" }, make("span", { class: `verb ${verb}` }, verb.toUpperCase()), make("code", {}, path), make("h2", {}, titleOf(told)), ...tags.map((tag) => make("span", { class: "tag" }, tag))),
+    told.summary && !told["x-mount"] ? make("p", {}, told.summary) : null,
     told.description ? make("p", { class: "text note" }, told.description) : null,
     make("div", { class: "split" },
       make("div", {},
@@ -196,11 +214,12 @@ function endpoint(path, verb, told) {
 
 function mounted(apps) {
   if (!apps.length) return [];
-  const link = (path, text) => make("a", { href: base + path }, text);
+  // A link carries no key: what needs one cannot be opened by it.
+  const link = (path, text) => (at("key").value ? document.createTextNode(text) : make("a", { href: base + path }, text));
   return [make("h2", {}, "Mounted apps"), make("ul", { class: "fields" }, ...apps.map((app) => make("li", {},
     make("code", {}, link(`${app.path}/`, app.path)), app.title ? make("span", {}, ` ${app.title}`) : null,
     make("span", { class: "type" }, (app.kind ?? "").toUpperCase()),
-    app.docs ? make("span", {}, link(app.docs, "Documentation"), " ") : null,
+    app.docs && !at("key").value ? make("span", {}, link(app.docs, "Documentation"), " ") : null,
     app.openapi ? make("a", { href: base + app.openapi, on: { click: (event) => { event.preventDefault(); open_document(app.openapi); } } }, "OpenAPI") : null)))];
 }
 
@@ -221,7 +240,7 @@ function show(document_) {
   const all = Object.entries(api.paths).flatMap(([path, item]) => VERBS.filter((verb) => item[verb]).map((verb) => [path, verb, item[verb]]));
   at("endpoints").replaceChildren(...all.map((each) => endpoint(...each)));
   at("mounts").replaceChildren(...mounted(api["x-mounts"] ?? []));
-  at("nav").replaceChildren(...all.map(([path, verb, told]) => make("a", { href: `#${told.operationId}` }, make("span", { class: `verb ${verb}` }, verb === "delete" ? "DEL" : verb.toUpperCase()), make("span", { title: path }, told.operationId))));
+  at("nav").replaceChildren(...all.map(([path, verb, told]) => make("a", { href: `#${told.operationId}` }, make("span", { class: `verb ${verb}` }, verb === "delete" ? "DEL" : verb.toUpperCase()), make("span", { title: path }, titleOf(told)))));
   const watch = new IntersectionObserver((entries) => entries.forEach((entry) => document.querySelector(`nav a[href="#${entry.target.id}"]`)?.classList.toggle("here", entry.isIntersecting)), { rootMargin: "-10% 0px -70% 0px" });
   document.querySelectorAll("article").forEach((article) => watch.observe(article));
 }
