@@ -112,7 +112,8 @@ def size_text(artifact: Built) -> str:
     """The size of an artifact, and the largest of its files when it is large. Pure."""
     files = artifact.manifest.files
     unpacked = sum(entry.size_bytes for entry in files)
-    summary = f"{len(files)} files, {size(unpacked)}, packed {size(artifact.size_bytes)}"
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    summary = f"{count}, {size(unpacked)}, packed {size(artifact.size_bytes)}"
     if artifact.size_bytes < _LARGE_BYTES:
         return summary
     largest = sorted(files, key=lambda entry: entry.size_bytes, reverse=True)[:_LARGEST_SHOWN]
