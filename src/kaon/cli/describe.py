@@ -64,10 +64,13 @@ def resource_page(remote: Remote, kind: Kind, name: str) -> str:
 def _deployment(remote: Remote, name: str) -> str:
     view = remote.deployment(name)
     events = remote.events("deployment", name, _EVENTS)
-    objective = view.spec.objective or remote.artifact(view.spec.template.artifact).spec.manifest.service.objective
+    manifest = remote.artifact(view.spec.template.artifact).spec.manifest
+    objective = view.spec.objective or manifest.service.objective
     revisions, replicas = remote.revisions(name), remote.replicas(name)
     advice = advise.hint(remote.advice(name).items, name)
-    return deployment_page(view, revisions, replicas, events, objective, time.time(), advice, terminal_columns())
+    return deployment_page(
+        view, revisions, replicas, events, objective, time.time(), advice, terminal_columns(), manifest.pickles
+    )
 
 
 def deployment_page(
@@ -79,8 +82,12 @@ def deployment_page(
     now: float,
     advice: str = "",
     columns: int | None = None,
+    pickles: Sequence[str] = (),
 ) -> str:
-    """A deployment on a page that fits `columns`, if given; `objective` is the one in force. Pure."""
+    """A deployment on a page that fits `columns`, if given. Pure.
+
+    `objective` is the one in force, `pickles` are those in its artifact.
+    """
     template = deployment.spec.template
     settings = [f"{name}={value}" for name, value in sorted(template.env.items())]
     settings += [f"{name}=(secret {secret})" for name, secret in sorted(template.secrets.items())]
@@ -90,6 +97,7 @@ def deployment_page(
     ]
     parts = [
         _facts(deployment, objective, now, advice, columns),
+        _section("pickles", _lines(pickles, columns)),
         _section("settings", _lines(settings, columns)),
         _section("conditions", _lines(conditions, columns)),
         _section("revisions", _rows(tables.revisions(now), revisions, columns)),

@@ -27,6 +27,7 @@ from pathlib import Path
 from kaon import log, proc, processes
 from kaon.build import archive
 from kaon.build.environments import Environments
+from kaon.build.limits import DEFAULT_LIMITS, ArtifactLimits
 from kaon.clock import Clock
 from kaon.drivers.port import Addresses, Capabilities, DatasetFolders, Fetch, LogLine, PlaceObservation, Workload
 from kaon.drivers.process import logs
@@ -69,13 +70,14 @@ class ProcessDriver:
         devices: Path = Path("/dev"),
         keep: KeptOnDisk = KEEP,
         datasets: DatasetFolders | None = None,
+        limits: ArtifactLimits = DEFAULT_LIMITS,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
         arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
-        has the folders of datasets, None: there are none here."""
+        has the folders of datasets, None: there are none here; `limits` are those of artifacts."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
-        prepare = preparation(self._places, fetch, self._environments)
+        prepare = preparation(self._places, fetch, self._environments, limits)
         self._pruning, self._searching = Workers("prune", 1), Workers("look", 2)
         self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump, datasets)
         self._clock = clock
