@@ -148,11 +148,11 @@ class App:
         self, at: str, app: Any, request_id: str, grant: Grant, scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         """Run a mounted app, counted as in flight until it ends."""
+        began_at, inner = time.monotonic(), self._serving.mounts.scope(at, app, scope)
+        self._serving.enter_mount()
         request = _MountedRequest(
             scope.get("extensions", {}).get(CHUNKS), send, self._serving.loop, closing=self._checks.closing
         )
-        began_at, inner = time.monotonic(), self._serving.mounts.scope(at, app, scope)
-        self._serving.in_mounts += 1
         flight = self._serving.flights.begin(request_id, began_at + UNLIMITED_S)
         try:
             with self._serving.long_calls.held(grant, request.end):

@@ -11,13 +11,13 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from kaon import context
-from kaon.errors import KaonError
+from kaon.errors import KaonError, TooManyRequests
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
 from kaon.runtime.long_calls import LongCalls
-from kaon.runtime.mounts import Mounts
+from kaon.runtime.mounts import MOST_OPEN, Mounts
 from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
@@ -103,6 +103,14 @@ class Serving:
     def figures(self) -> tuple[EndpointFigures, ...]:
         """Of all calls."""
         return self.others, *(lane.figures for lane in self.lanes)
+
+    def enter_mount(self) -> None:
+        """Count a request or websocket of a mounted app as in flight. Raises TooManyRequests."""
+        if self.in_mounts >= MOST_OPEN:
+            raise TooManyRequests(
+                "Too many requests of the mounted apps are open.", hint="Try again later.", retry_after_s=1.0
+            )
+        self.in_mounts += 1
 
     @property
     def in_flight(self) -> int:

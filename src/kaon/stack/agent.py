@@ -20,18 +20,18 @@ from kaon.settings import Settings
 from kaon.stack.boot import agent_key_file
 
 _LOOK_S = 0.02
-_NEIGHBOUR_S = 3.0
+_SERVER_S = 3.0
 _SOCKET_URL = "http://kaon.local"
 
 
 async def serve(settings: Settings, clock: Clock) -> None:
-    """Serve until cancelled. Replicas and edge run on afterwards."""
+    """Serve until cancelled. Replicas and edge keep running afterwards."""
     folder = settings.home.absolute() / "agent"
     edge = Edge(settings, clock)
     async with asyncio.TaskGroup() as group:
         group.create_task(edge.run())
         key = await _key(settings, clock)
-        await _neighbour(settings, clock)
+        await _server_begun(settings, clock)
         async with ControlPlaneClient(
             _SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket
         ) as link:
@@ -71,9 +71,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
                 source.close()
 
 
-async def _neighbour(settings: Settings, clock: Clock) -> None:
-    """Give a server that starts beside us a moment, or the first replicas fail for want of their secrets."""
-    give_up = clock.monotonic() + _NEIGHBOUR_S
+async def _server_begun(settings: Settings, clock: Clock) -> None:
+    """Wait a moment for a server that is starting, so that the first replicas get their secrets."""
+    give_up = clock.monotonic() + _SERVER_S
     while not settings.api_socket.exists() and clock.monotonic() < give_up:
         await clock.sleep(_LOOK_S)
 

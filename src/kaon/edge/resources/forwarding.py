@@ -41,8 +41,8 @@ _BROKEN_OFF: Json = _NOT_BEGUN | {
 """For endpoints with `retry=True`: also a call that broke off. At most three replicas get it."""
 
 _PATIENT: Json = {"num_retries": 20, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
-"""Where calls are held: an agent that was killed, and its activator, are back in about a second, in some seconds on a
-busy machine. A call is repeated for about ten."""
+"""Retries of held calls: a killed agent, with its activator, is restarted in about a second, in a few on a busy
+machine; a call is repeated for about ten."""
 
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
 
