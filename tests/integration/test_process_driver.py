@@ -32,6 +32,7 @@ from kaon.types.dataset import DatasetUse, DatasetVersionRef
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG
+from kaon.types.replica import WorkloadKind
 
 SECRET = 'hunter2 "quoted"\nsecond line'
 
@@ -576,3 +577,96 @@ async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: P
     await until(lambda: log_file.read_text() == "before\nwhile nobody read\n")
     await driver.stop(workload.spec.id, 5)
     assert not process_locks.is_held(places.log_lock(workload.spec.id))
+
+
+ESCAPES = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+here = sys.argv[sys.argv.index("--launch") + 1]
+started = [
+    subprocess.Popen(["sleep", "600"]),
+    subprocess.Popen(["sleep", "600"], start_new_session=True, env={}),  # nothing connects it to the job
+    subprocess.Popen(["sh", "-c", "trap '' TERM; setsid sleep 600 & setsid setsid sleep 600 & exec sleep 600"]),
+]
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.closerange(0, 100)
+    time.sleep(600)
+print("started", flush=True)
+time.sleep({seconds})
+"""
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one."""
+    parents = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):
+            parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+@pytest.mark.parametrize("seconds", [0.5, 600])
+async def test_nothing_that_a_job_started_outlives_it(place: ProcessPlace, seconds: float) -> None:
+    script = place.home / "escapes.py"
+    script.write_text(ESCAPES.replace("{seconds}", str(seconds)))
+    driver = place.driver(runtime=(str(script),))
+    job = with_spec(sample_workload(place.artifact), {"kind": WorkloadKind.JOB})
+    await driver.start(job)
+    sighting = await observed(driver, job.spec.id, running)
+    async with asyncio.timeout(20):
+        async for line in driver.logs(job.spec.id, tail=1, follow=True):
+            assert line.text == "started"
+            break
+    keeper = process_locks.leader(place.run_dir / "replicas" / job.spec.id / "log.lock")
+    assert keeper is not None
+    processes_of_job = descendants(keeper) - {keeper}
+    assert len(processes_of_job) >= 6
+    if seconds > 1:
+        await driver.stop(job.spec.id, 0.2)
+    found = await observed(driver, job.spec.id, ended)
+    assert found.exit_code == (0 if seconds < 1 else -signal.SIGKILL), sighting
+    assert {pid for pid in processes_of_job if runs(pid)} == set()
+
+
+async def test_all_of_a_job_is_asked_to_end(place: ProcessPlace) -> None:
+    script = place.home / "shell.py"
+    script.write_text("import os; os.execvp('sh', ['sh', '-c', 'echo begun; sleep 600; echo over'])\n")
+    driver = place.driver(runtime=(str(script),))
+    job = with_spec(sample_workload(place.artifact), {"kind": WorkloadKind.JOB})
+    await driver.start(job)
+    async with asyncio.timeout(20):
+        async for _ in driver.logs(job.spec.id, tail=1, follow=True):
+            break
+    await driver.stop(job.spec.id, 20)
+    assert (await observed(driver, job.spec.id, ended)).exit_code == -signal.SIGTERM
+
+
+async def test_a_job_that_an_agent_was_about_to_start_has_not_begun(place: ProcessPlace) -> None:
+    job = with_spec(sample_workload(place.artifact, Behaviour(ends_after_s=0.1)), {"kind": WorkloadKind.JOB})
+    driver = place.driver()
+    await driver.start(job)
+    await observed(driver, job.spec.id, ended)
+    folder, sockets = place.home / "agent/replicas" / job.spec.id, place.run_dir / "replicas" / job.spec.id
+    for name in ("exit.json", "ended.json"):
+        (folder / name).unlink()
+    os.truncate(sockets / "lock", 0)  # as it is before the process begins
+    assert (await place.driver().observe()).replicas == {}
+
+
+async def test_an_exit_that_nobody_recorded_is_an_end(place: ProcessPlace) -> None:
+    job = with_spec(sample_workload(place.artifact, Behaviour(ends_after_s=0.1)), {"kind": WorkloadKind.JOB})
+    driver = place.driver()
+    await driver.start(job)
+    await observed(driver, job.spec.id, ended)
+    folder = place.home / "agent/replicas" / job.spec.id
+    for name in ("exit.json", "ended.json"):
+        (folder / name).unlink()
+    shutil.rmtree(place.run_dir / "replicas" / job.spec.id)  # as after a restart of the machine
+    found = (await place.driver().observe()).replicas[job.spec.id]
+    assert (found.stage, found.exit_code) == (Stage.EXITED, None)

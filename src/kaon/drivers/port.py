@@ -51,6 +51,7 @@ class ReplicaObservation(Model):
     reason: str = ""
     pid: int | None = None
     started_at: float | None = Field(default=None, description="Epoch seconds.")
+    ended_at: float | None = Field(default=None, description="Epoch seconds.")
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(
@@ -58,7 +59,7 @@ class ReplicaObservation(Model):
         description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.decide.poison.",
     )
     service_address: Address | None = Field(default=None, description="None for a job, which takes no calls.")
-    control_address: Address | None = None
+    control_address: Address | None = Field(default=None, description="None for a job.")
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,10 @@ class Driver(Protocol):
 
     async def forget(self, replica: str) -> None:
         """Delete the files of a replica that has ended, except for its logs, which stay a while. Idempotent."""
+        ...
+
+    def job_dir(self, replica: str) -> Path:
+        """The folder of a job (see `kaon.runtime.job`), for the agent to read; it exists from the start to `forget`."""
         ...
 
     def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:

@@ -62,6 +62,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
                     settings.url,
                     holding=waking,
                     watching=observer,
+                    attempts=link,
                     tokens=tokens,
                 )
                 await agent.run()

@@ -44,6 +44,7 @@ def workload_of(
         cpus=spec.resources.cpus,
         memory_bytes=spec.resources.memory_bytes,
         drain_s=spec.drain_s,
+        call=next((attempt.call for attempt in plan.attempts if attempt.replica.id == spec.id), None),
     )
     return Workload(spec=spec, launch=launch, secrets=values)
 

@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from kaon import log, proc, processes
+from kaon.build import archive
 from kaon.build.environments import Environments
 from kaon.clock import Clock
 from kaon.drivers.port import Addresses, Capabilities, DatasetFolders, Fetch, LogLine, PlaceObservation, Workload
@@ -165,6 +166,9 @@ class ProcessDriver:
         await processes.stop(self._places.log_lock(replica), 0)
         for file in (self._places.launch_file, self._places.exit_file, self._places.ended_file):
             file(replica).unlink(missing_ok=True)
+        job_dir = self._places.job_dir(replica)
+        if job_dir.exists():
+            await self._pruning.run(lambda: archive.remove(job_dir))
         shutil.rmtree(self._places.sockets(replica), ignore_errors=True)
         if self._replicas.pop(replica, None):
             self._bump()
@@ -176,6 +180,9 @@ class ProcessDriver:
             if self._datasets is not None:
                 manifests = {manifest for kept in self._replicas.values() for manifest in kept.manifests}
                 await self._datasets.prune(manifests, self._keep.datasets)
+
+    def job_dir(self, replica: str) -> Path:
+        return self._places.job_dir(replica)
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         async for line in logs.follow(self._places.log_file(replica), tail, self._clock, on=follow):
@@ -233,8 +240,13 @@ class ProcessDriver:
                 artifact = f"sha256:{Path(launch.code_dir).parent.name}"
                 replica = ReplicaLife(self._context, launch.id, demand, artifact, launch.gpus)
                 replica.manifests, replica.data_dir = _manifests(launch), launch.data_dir
-                await replica.take_over(launch)
-                self._replicas[id_] = replica
+                if await replica.take_over(launch):
+                    self._replicas[id_] = replica
+                else:
+                    self._places.launch_file(id_).unlink(missing_ok=True)
+        for folder in self._places.job_dirs():
+            if folder.name not in self._replicas:  # it was being forgotten
+                await self._pruning.run(partial(archive.remove, folder))
         self._bump()
         self._begin(self._watch_memory())
         for id_ in self._places.locked():

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaon import log, proc, processes
+from kaon.build import archive
 from kaon.clock import Clock
 from kaon.drivers.port import DatasetFolders, ReplicaObservation, Stage, Workload
 from kaon.drivers.process import exits, logs
@@ -66,6 +67,7 @@ class ReplicaLife:
         self.demand = demand
         self.artifact = artifact
         self.gpus = gpus
+        self.kind = WorkloadKind.SERVICE
         self.manifests: frozenset[str] = frozenset()
         """Digests of the manifests of the datasets that it reads."""
         self.data_dir = ""
@@ -95,13 +97,15 @@ class ReplicaLife:
 
     def start(self, workload: Workload) -> None:
         """Prepare and start it, and watch it to its end."""
+        self.kind = workload.kind
         self.task = asyncio.create_task(self._live(workload))
 
-    async def take_over(self, launch: Launch) -> None:
-        """Take it over from an earlier driver object: watch it, or find out how it ended."""
+    async def take_over(self, launch: Launch) -> bool:
+        """Take it over from an earlier driver object: watch it, or find out how it ended. False: it never began."""
+        self.kind = launch.kind
         self.observation = ReplicaObservation(id=launch.id, stage=Stage.EXITED)
         pid = await self._process()
-        code = exits.read_code(self._places.exit_file(launch.id))
+        code, _ = exits.read_exit(self._places.exit_file(launch.id))
         if pid is not None and code is None:
             self._observe_running(launch, pid)
             self.task = asyncio.create_task(self._watch(pid))
@@ -109,9 +113,20 @@ class ReplicaLife:
             self.observation = ended
         else:
             await self._keeper_ended(_KEEPER_ENDS_S)  # it may be about to write the code
-            code = exits.read_code(self._places.exit_file(launch.id))
+            code, _ = exits.read_exit(self._places.exit_file(launch.id))
+            if code is None and self._never_began():
+                return False
             self._reason = "" if code is not None else "It ended while no agent ran; its exit code is unknown."
-            await self._record_end(code)
+            # Its process began right after its launch file was written.
+            started_at = self._places.launch_file(launch.id).stat().st_mtime
+            self.observation = self.observation.model_copy(update={"started_at": started_at})
+            await self._record_end()
+        return True
+
+    def _never_began(self) -> bool:
+        """Whether its process was not started: its lock is there from before the start, with its pid from then on."""
+        lock = self._places.lock(self.observation.id)
+        return lock.parent.is_dir() and not (lock.exists() and lock.stat().st_size)
 
     async def stop(self, grace_s: float) -> None:
         """End it, with so much time to drain. Raises `Unavailable` when its process does not end."""
@@ -121,7 +136,8 @@ class ReplicaLife:
             self.task.cancel()
             self._observe(stage=Stage.EXITED, reason="Stopped before it began.")
         self._reason = self._reason or "It was stopped."
-        await processes.stop(self._places.lock(self.observation.id), grace_s)
+        lock, whole = self._places.lock(self.observation.id), self.kind is WorkloadKind.JOB
+        await processes.stop(lock, grace_s, whole_session=whole)
         if self.task:
             await asyncio.wait([self.task])
 
@@ -190,7 +206,7 @@ class ReplicaLife:
         env = {name: value for name, value in workload.launch.env.items() if name not in gpu_variables(self.gpus)}
         return Launch(
             **dict(workload.launch.model_copy(update={"env": env})),
-            entry=service.entry,
+            entry=(workload.launch.call and workload.launch.call.entry) or service.entry,
             loop=service.loop,
             code_dir=str(prepared.code_dir),
             service_address=f"unix:{places.service_socket(spec.id)}",
@@ -199,8 +215,16 @@ class ReplicaLife:
             flights_file=str(places.flights(spec.id)),
             uses_any=service.uses is None,
             gpus=self.gpus,
+            job_dir=self._job_dir(spec.id) if spec.kind is WorkloadKind.JOB else "",
             inputs=dict(inputs),
         )
+
+    def _job_dir(self, replica: str) -> str:
+        """The empty folder of a job."""
+        folder = self._places.job_dir(replica)
+        if folder.exists():
+            archive.remove(folder)
+        return str(private_folder(folder))
 
     async def _watch(self, pid: int) -> None:
         """Watch its process to its end."""
@@ -214,7 +238,7 @@ class ReplicaLife:
         finally:
             keeping.cancel()
         await self._keeper_ended(_KEEPER_ENDS_S)
-        await self._record_end(exits.read_code(self._places.exit_file(id_)), left)
+        await self._record_end(left)
 
     async def _restart_keeper(self) -> None:
         """Start the keeper of its log again whenever it has ended."""
@@ -229,9 +253,10 @@ class ReplicaLife:
         if self._keeper is not None:
             processes.exit_code(self._keeper)  # reaps it
 
-    async def _record_end(self, code: int | None, left: str = "") -> None:
+    async def _record_end(self, left: str = "") -> None:
         """Report its end, and record it for the next driver object; `left` names processes that did not end with it."""
         id_ = self.observation.id
+        code, ended_at = exits.read_exit(self._places.exit_file(id_))
         log_file, begin = self._places.log_file(id_), self._log_begin
         written = await self._context.threads.run(lambda: logs.last_lines(log_file, _SEARCHED_LINES, since_byte=begin))
         last = logs.excerpt(written, _LAST_LINES)
@@ -240,6 +265,7 @@ class ReplicaLife:
         self._observe(
             stage=Stage.EXITED,
             exit_code=code,
+            ended_at=self._context.clock.now() if ended_at is None else ended_at,
             last_lines=last,
             reason=(self._reason or exits.reason(code, last)) + left,
             blamed=tuple(flight.request_id for flight in blamed),
@@ -262,7 +288,7 @@ class ReplicaLife:
             pid=pid,
             started_at=proc.started_at(pid),
             service_address=launch.service_address if launch.kind is WorkloadKind.SERVICE else None,
-            control_address=launch.control_address,
+            control_address=launch.control_address if launch.kind is WorkloadKind.SERVICE else None,
         )
 
     def _observe(self, **changes: object) -> None:
