@@ -37,7 +37,7 @@ from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import preparation
 from kaon.drivers.process.pruning import KEEP, KeptOnDisk, prune
 from kaon.drivers.process.workers import Workers
-from kaon.errors import Unavailable, WorkloadRefused
+from kaon.errors import PlaceFull, Unavailable, WorkloadRefused
 from kaon.types.flight import Flight
 from kaon.types.launch import STACKS_SIGNAL, Launch, LaunchSpec
 from kaon.types.place import PlaceHealth, PlaceState
@@ -119,6 +119,9 @@ class ProcessDriver:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
         if spec.datasets and self._datasets is None:
             raise WorkloadRefused("There are no datasets here.", hint="Deploy it to a cloud that has datasets.")
+        folder = str(self._places.volume(spec.workspace, spec.deployment, spec.deployment_uid))
+        if spec.alone and any(r.data_dir == folder and not r.exited for r in self._replicas.values()):
+            raise PlaceFull("Another replica uses its folder, and has not ended yet.")
         wants = spec.resources
         demand = Demand(cpus=wants.cpus, memory_bytes=wants.memory_bytes, gpus=wants.gpus)
         machine = self._machine()
@@ -128,7 +131,7 @@ class ProcessDriver:
         for value in workload.secrets.values():
             log.hide_secret(value)
         replica = self._replicas[spec.id] = ReplicaLife(self._context, spec.id, demand, spec.artifact, gpus)
-        replica.manifests = _manifests(workload.launch)
+        replica.manifests, replica.data_dir = _manifests(workload.launch), folder
         self._bump()
         replica.start(workload)
 
@@ -240,7 +243,7 @@ class ProcessDriver:
                 demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
                 artifact = f"sha256:{Path(launch.code_dir).parent.name}"
                 replica = ReplicaLife(self._context, launch.id, demand, artifact, launch.gpus)
-                replica.manifests = _manifests(launch)
+                replica.manifests, replica.data_dir = _manifests(launch), launch.data_dir
                 if await replica.take_over(launch):
                     self._replicas[id_] = replica
                 else:
