@@ -95,7 +95,8 @@ class ProcessDriver:
 
     async def health(self) -> PlaceHealth:
         await self._adopted()
-        used, free = totals(self._machine(), self._promised())
+        machine = self._machine()
+        used, free = totals(machine, self._promised())
         disk_bytes = shutil.disk_usage(self._places.home).free
         low = disk_bytes < _DISK_LEAST_BYTES
         return PlaceHealth(
@@ -103,6 +104,7 @@ class ProcessDriver:
             reason=f"The disk has {disk_bytes / 2**20:,.0f} MiB left." if low else "",
             used=used,
             free=free,
+            cores=machine.cpus,
         )
 
     async def start(self, workload: Workload) -> None:
