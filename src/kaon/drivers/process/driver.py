@@ -117,7 +117,8 @@ class ProcessDriver:
             return
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
-        if spec.datasets and self._datasets is None:
+        call = workload.launch.call
+        if (spec.datasets or (call and call.inputs)) and self._datasets is None:
             raise WorkloadRefused("There are no datasets here.", hint="Deploy it to a cloud that has datasets.")
         folder = str(self._places.volume(spec.workspace, spec.deployment, spec.deployment_uid))
         if spec.alone and any(r.data_dir == folder and not r.exited for r in self._replicas.values()):
