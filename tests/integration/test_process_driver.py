@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,9 +25,10 @@ from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
-from kaon.errors import NotFound, Unavailable
+from kaon.errors import NotFound, Unavailable, WorkloadRefused
 from kaon.testing.drivers import ended, observed, running, sample_workload, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
+from kaon.types.dataset import DatasetUse, DatasetVersionRef
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG
@@ -90,6 +91,54 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
     assert isinstance(environ, dict)
     assert {name for name in environ if name.startswith("KAON_")} <= {"KAON_DATA_DIR", "KAON_EDGE_URL"}
     assert environ["HOME"] == str(place.home / "agent/volumes/default/contract")
+
+
+class Datasets:
+    """Folders of versions; the first fetch fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pruned: list[set[str]] = []
+        self.fault: Exception | None = None
+
+    async def materialize(self, ref: DatasetVersionRef, progress: Callable[[str], None]) -> Path:
+        progress(f"fetching {ref.text}")
+        if self.fault:
+            raise self.fault
+        return self.folder / ref.text
+
+    async def prune(self, used: set[str], keep: int) -> None:
+        self.pruned.append(used)
+
+
+MODEL = DatasetUse(
+    name="user-model", version=DatasetVersionRef(dataset="shop", number=3, manifest=f"sha256:{'d' * 64}")
+)
+
+
+async def test_a_replica_finds_its_datasets_by_variables(place: ProcessPlace, tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    driver, workload = place.driver(datasets=datasets), sample_workload(place.artifact)
+    workload = with_launch(with_spec(workload, {"datasets": (MODEL,)}), {"datasets": (MODEL,)})
+    await driver.start(workload)
+    await observed(driver, workload.spec.id, running)
+    environ = (await ask(driver, workload.spec.id))["environ"]
+    assert isinstance(environ, dict)
+    assert environ["USER_MODEL"] == f"shop@3:{tmp_path}/shop@3"
+    again = place.driver(datasets=datasets)  # the next agent finds which datasets are in use
+    await observed(again, workload.spec.id, running)
+    assert [replica.manifests for replica in again._replicas.values()] == [frozenset({MODEL.version.manifest})]
+
+
+async def test_a_dataset_that_cannot_be_had_is_the_reason_of_the_end(place: ProcessPlace, tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.fault = Unavailable("The disk is full.")
+    driver, workload = place.driver(datasets=datasets), sample_workload(place.artifact)
+    await driver.start(with_spec(workload, {"datasets": (MODEL,)}))
+    found = await observed(driver, workload.spec.id, ended)
+    assert "The disk is full." in found.reason
+    with pytest.raises(WorkloadRefused):
+        await place.driver().start(with_spec(workload, {"datasets": (MODEL,)}))
 
 
 async def test_secrets_are_in_no_file_and_not_in_proc(place: ProcessPlace) -> None:

@@ -23,6 +23,7 @@ from typing import Protocol
 from pydantic import Field
 
 from kaon import log
+from kaon.types.dataset import DatasetVersionRef
 from kaon.types.flight import Flight
 from kaon.types.launch import LaunchSpec
 from kaon.types.log_level import LogLevel
@@ -112,6 +113,18 @@ class Capabilities(Model):
 
 Fetch = Callable[[str], Awaitable[Path]]
 """Digest -> a new local file with the artifact's bytes, which the driver deletes once it is unpacked."""
+
+
+class DatasetFolders(Protocol):
+    """Versions of datasets as read-only folders of this machine: `kaon.datasets.cache.DatasetCache`."""
+
+    async def materialize(self, ref: DatasetVersionRef, progress: Callable[[str], None]) -> Path:
+        """The folder of a version's files, fetched when it is missing. Raises a `KaonError`, OSError."""
+        ...
+
+    async def prune(self, used: set[str], keep: int) -> None:
+        """Remove versions that are neither in `used` (digests of manifests) nor among the last `keep` that were."""
+        ...
 
 
 class LogLine(Model):

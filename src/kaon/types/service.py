@@ -130,6 +130,10 @@ class EndpointSpec(Model):
     )
 
 
+DATASET_TYPE = "Dataset"
+"""The type of a setting that is a folder of files, mounted by the platform."""
+
+
 class SettingSpec(Model):
     """One parameter of the service's constructor, read from the environment."""
 

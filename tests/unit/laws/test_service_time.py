@@ -19,7 +19,7 @@ def test_a_call_carries_as_many_rows_as_calls_that_began_say() -> None:
     assert known.rows_per_call == pytest.approx(3)
 
 
-def test_where_nobody_says_how_many_calls_began_a_call_carries_what_it_carried_before() -> None:
+def test_without_a_count_of_calls_the_rows_of_a_call_are_unchanged() -> None:
     known = service_time.learn(ServiceTime(), TWO, began=4)
     for _ in range(1000):
         known = service_time.learn(known, TWO)

@@ -159,7 +159,7 @@ def test_a_replica_with_slots_is_as_many_servers() -> None:
     truth = replace(PLAIN, a=0.0, b=0.1, max_batch=1, exponential=True, slots=4)
     calls = arrivals([28.0] * 3000, 3)
     made = deployment(truth, PATIENT, calls, compiled=None, slots=4)
-    made.have(1)
+    made.add_ready(1)
     made.advance(3100)
     seen = made.observe()
     mean_s = int(made.world.counts[memory.LATENCY_SUM]) / NS / len(calls)
@@ -170,7 +170,7 @@ def test_a_replica_with_slots_is_as_many_servers() -> None:
 def test_no_more_run_beside_each_other_than_there_are_slots_and_fewer_may_be_allowed() -> None:
     truth = replace(PLAIN, a=0.0, b=1.0, max_batch=1, noise=0.0, slots=3)
     made = deployment(truth, PATIENT, [i * 1000 for i in range(6)], compiled=False, slots=2)
-    made.have(1)
+    made.add_ready(1)
     made.advance(1.5)
     assert made.observe().answered == 3
     made.limit(1, 1)
@@ -227,7 +227,7 @@ def test_batches_leave_when_the_batchers_law_says_so(max_wait_s: float, rps: flo
 
 
 def test_a_replica_has_a_bounded_number_of_slots() -> None:
-    with pytest.raises(ValueError, match="beside each other"):
+    with pytest.raises(ValueError, match="concurrently"):
         deployment(replace(PLAIN, slots=65), PATIENT, [], compiled=False)
 
 

@@ -165,7 +165,7 @@ def test_a_twin_that_is_wrong_by_construction_is_not_trusted_and_says_by_what() 
 @pytest.mark.parametrize("slots", [1, 4, 16])
 def test_calls_without_batching_run_beside_each_other_as_they_did(slots: int) -> None:
     truth = replace(TRUTH, a=0.0, b=0.1, max_batch=1, slots=slots)
-    belief = search.believed(asked(lived(truth), PLAIN))
+    belief = search.checked(asked(lived(truth), PLAIN))
     assert belief.distrust == ""
     assert belief.twin is not None
     assert belief.twin.model.slots == slots
@@ -173,12 +173,12 @@ def test_calls_without_batching_run_beside_each_other_as_they_did(slots: int) ->
 
 def test_batches_that_are_held_for_company_are_so_in_the_twin() -> None:
     past = lived(replace(TRUTH, max_wait_s=0.15))
-    assert "p50" in search.believed(asked(past)).distrust
+    assert "p50" in search.checked(asked(past)).distrust
     batch = Batch(max_size=8, max_wait_s=0.15)
     held = SERVICE.model_copy(update={"endpoints": (SERVICE.endpoints[0].model_copy(update={"batch": batch}),)})
-    assert search.believed(asked(past, held)).distrust == ""
+    assert search.checked(asked(past, held)).distrust == ""
     others = replace(asked(past, held), by_hand={scaling.MAX_WAIT_S: 0.0})
-    assert "p50" in search.believed(others).distrust, "that is not what it was"
+    assert "p50" in search.checked(others).distrust, "that is not what it was"
 
 
 def test_a_replica_is_not_taken_to_run_more_beside_each_other_than_its_class_says() -> None:
@@ -265,9 +265,9 @@ def test_a_play_ends_when_nobody_waits_for_it() -> None:
         nonlocal looks
         looks += 1
         if looks == 3:
-            raise search.GivenUp
+            raise search.QueryCancelled
 
-    with pytest.raises(search.GivenUp):
+    with pytest.raises(search.QueryCancelled):
         answer(asked(lived()), go_on)
 
 

@@ -107,7 +107,7 @@ def test_where_few_calls_came_each_luck_is_another_half_hour_and_all_values_meet
 def test_a_law_begins_with_what_it_learnt_under_the_values_that_it_lived_with() -> None:
     known = Episode(CALLS, 240.0, 1000.0, 4, None, led_in_s=60.0)
     copy = twin(FittedModel(0.02, 0.08, 16), known)
-    lived, alone = (copy.lived(known, {**FORCE, "max_batch": rows}, 3) for rows in (8.0, 1.0))
+    lived, alone = (copy.continued(known, {**FORCE, "max_batch": rows}, 3) for rows in (8.0, 1.0))
     assert (lived.clock_s, lived.span_s, lived.led_in_s) == (1240.0, 240.0, 60.0)
     assert lived.state.service.count > 100
     assert alone.ready > 1.3 * lived.ready
@@ -145,7 +145,7 @@ def test_all_choices_leave_as_much_unexplained_as_was_seen_and_one_is_the_truth(
 ) -> None:
     truth = replace(TRUTH, noise=noise, stragglers=stragglers)
     world = deployment(truth, OBJECTIVE, CALLS, slots=8, compiled=False)
-    world.have(4)
+    world.add_ready(4)
     world.advance(240.0)
     seen = world.observe().batches
     cost = fit([seen])
@@ -186,7 +186,7 @@ def test_calls_of_several_rows_are_played_as_such() -> None:
     one, three = FittedModel(0.02, 0.08, 12), FittedModel(0.02 / 3, 0.08, 12, rows_per_call=3.0)
     assert (three.calls(12), three.calls(2), one.calls(12)) == (4, 1, 12)
     world = deployment(three.truth(), OBJECTIVE, CALLS, slots=16, compiled=False)
-    world.have(8)
+    world.add_ready(8)
     world.advance(60.0)
     seen = world.observe()
     assert seen.began is not None
@@ -199,6 +199,6 @@ def test_the_truth_may_change_in_mid_run_but_not_its_largest_batch() -> None:
     setting = SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=4, slots=64, compiled=False)
     session = Session(LAW, setting, CALLS, 1)
     session.world.change(replace(TRUTH, a=0.04))
-    with pytest.raises(ValueError, match="largest batch"):
+    with pytest.raises(ValueError, match="max_batch"):
         session.world.change(replace(TRUTH, max_batch=4))
     assert int(CALLS[-1]) < 240 * NS

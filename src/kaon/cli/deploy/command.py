@@ -43,6 +43,7 @@ app = verbs()
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
     "kaon deploy greeter.py:Greeter --include model.onnx --allow pickle",
+    "kaon deploy shop.py:Recommendation --dataset model=shop-model@prod",
     "kaon deploy greeter.py:Greeter --canary 5,25,50 --step 60s",
     "kaon deploy greeter.py:Greeter --shadow 10",
     "kaon deploy greeter.py:Greeter --max 5 --set objective.latency_s=0.2",
@@ -61,6 +62,14 @@ def deploy(
     secret: Annotated[
         list[str] | None,
         typer.Option("--secret", metavar="K=NAME", help="A variable with the value of a secret; repeatable."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME=DATASET[@VERSION]",
+            help="A dataset for the constructor's parameter NAME; a label is followed; repeatable.",
+        ),
     ] = None,
     unset: Unset = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="Number of replicas: both --min and --max.")] = None,
@@ -100,6 +109,7 @@ def deploy(
     options = DeployOptions(
         env=pairs(env or [], "--env"),
         secrets=pairs(secret or [], "--secret"),
+        datasets=pairs(dataset or [], "--dataset"),
         scale=ReplicaBounds(replicas, low, high),
         public=public,
         unset=unset or (),

@@ -123,7 +123,7 @@ def test_the_gate_stays_shut(force: Played, candidate: Played, why: str) -> None
     assert why in verdict.reason
 
 
-def test_where_no_burst_is_known_the_busiest_minutes_stand_for_it() -> None:
+def test_without_a_burst_the_busiest_minutes_are_used() -> None:
     def played(quiet: float, busy: float) -> Played:
         return tuple(Block(busy if i < 5 else quiet + 0.01 * (i % 3), 3000 if i < 5 else 1000, 1000) for i in range(30))
 
@@ -190,7 +190,7 @@ def test_random_numbers_are_functions_of_their_arguments_and_fill_the_unit_inter
 
 
 @pytest.mark.parametrize("prove", [True, False])
-def test_what_passed_by_luck_must_pass_again_with_other_lucks_where_the_twin_asks_for_it(prove: bool) -> None:
+def test_a_candidate_that_passed_must_pass_again_with_other_seeds_where_the_twin_requires_it(prove: bool) -> None:
     asked: list[Depth] = []
 
     def lucky(values: KnobValues, seed: int, depth: Depth) -> Played:

@@ -40,7 +40,7 @@ def test_what_went_back_cannot_be_had_back_and_what_was_before_it_can() -> None:
     assert values_in_force.returned(back, 240.0) == back
 
 
-def test_a_person_s_word_ends_probation() -> None:
+def test_a_change_by_a_user_ends_probation() -> None:
     known = values_in_force.promoted(TuningStatus(), SAFE, 0.0)
     assert values_in_force.put(known, {"budget_share": 0.5}, 60.0, "ann").probation is None
     assert values_in_force.undo(known) == (TunerAction.RESTORE, {})
