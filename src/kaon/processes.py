@@ -128,10 +128,11 @@ def exit_code(pid: int) -> int | None:
     return child.poll() if child else None
 
 
-async def stop(lock: Path, grace_s: float) -> None:
+async def stop(lock: Path, grace_s: float, *, whole_session: bool = False) -> None:
     """End the process that holds `lock` and all that it started. Idempotent.
 
-    SIGTERM to the process, up to `grace_s` for it to end, then SIGKILL to its session and to all that hold the lock.
+    SIGTERM to the process, and with `whole_session` to all of its session; up to `grace_s` for it to end, then SIGKILL
+    to its session and to all that hold the lock.
     Raises `Unavailable` when one of them does not end.
     """
     if not is_held(lock):
@@ -144,10 +145,21 @@ async def stop(lock: Path, grace_s: float) -> None:
         with _opened(pid) as fd:
             if fd is not None and is_holder(pid, lock):
                 _send(fd, signal.SIGTERM)
+                if whole_session and grace_s:
+                    await _ask_to_end(await _search(lambda: proc.session(pid, begun.start_ticks)), pid)
                 await _exit_of(fd, grace_s)
         await _kill(lambda: {*proc.session(pid, begun.start_ticks), *holders(lock)})
         exit_code(pid)  # reaps it when it is our child
     await _kill(lambda: set(holders(lock)))
+
+
+async def _ask_to_end(members: set[int], session: int) -> None:
+    """SIGTERM to the members of a session."""
+    for member in members:
+        with _opened(member) as fd:
+            found = proc.stat(member)  # now that it is open, its number stays its own
+            if fd is not None and found and found.session == session:
+                _send(fd, signal.SIGTERM)
 
 
 async def send(lock: Path, number: int) -> None:

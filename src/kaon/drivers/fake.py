@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import Field
 
@@ -46,6 +49,11 @@ class Behaviour(Model):
     ends_after_s: float | None = Field(default=None, description="None: when it is stopped.")
     exit_code: int = Field(default=1, description="Its exit code when it ends by itself.")
     lines: tuple[str, ...] = Field(default=(), description="The lines that it writes to its log at its start.")
+    outputs: dict[str, str] = Field(
+        default_factory=dict, description="Of a job: the files that it writes at its end, 'PARAMETER/path' -> text."
+    )
+    result: str = Field(default="", description="Of a job: its result as JSON.")
+    progress: tuple[str, ...] = Field(default=(), description="Of a job: lines of its progress.")
     deaf: bool = Field(default=False, description="Ignores SIGTERM.")
     flights: dict[str, float] = Field(
         default_factory=dict, description="Calls that it records at its start: request id -> seconds left."
@@ -103,13 +111,19 @@ class FakePlace:
         room: int | None = None,
         queues: bool = False,
         addresses: Addresses = Addresses.SOCKET,
+        jobs: Path | None = None,
     ) -> None:
-        """`room`: how many replicas may run at once; a place that `queues` accepts more, and starts them later."""
+        """`room` is how many replicas may run at once; a place that `queues` takes more, and starts them later.
+
+        `jobs` is the folder of jobs; by default a temporary one.
+        """
         self.clock = clock
         self.script = script
         self.room = room
         self.queues = queues
         self.addresses = addresses
+        self._jobs = jobs
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.replicas: dict[str, FakeReplica] = {}
         self.pids = 1000
         self.unkillable = ""
@@ -121,6 +135,14 @@ class FakePlace:
         self.version = 0
         self.changed = asyncio.Event()
         """Set when the version has changed, and then replaced by a new event."""
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of jobs."""
+        if self._jobs is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="kaon-jobs-")
+            self._jobs = Path(self._temporary.name)
+        return self._jobs
 
     @property
     def running(self) -> int:
@@ -146,7 +168,21 @@ class FakePlace:
     def settle_one(self, replica: FakeReplica) -> None:
         """End it when its time is over."""
         if replica.stopped is None and not replica.waits and self.left_s(replica) == 0:
+            self._write_job(replica)
             self.end(replica, replica.behaviour.exit_code)
+
+    def _write_job(self, replica: FakeReplica) -> None:
+        """Write what a job writes: its outputs, its result and its progress."""
+        if replica.workload.kind is not WorkloadKind.JOB:
+            return
+        folder, does = self.jobs / replica.workload.spec.id, replica.behaviour
+        for path, text in does.outputs.items():
+            file = folder / "outputs" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        (folder / "progress.jsonl").write_text("".join(f"{line}\n" for line in does.progress))
+        if does.result:
+            (folder / "result.json").write_text(does.result)
 
     @property
     def has_room(self) -> bool:
@@ -169,6 +205,7 @@ class FakePlace:
             reason=reason or f"It ended with exit code {code}.",
             pid=replica.pid,
             started_at=replica.began_at,
+            ended_at=self.clock.now(),
             exit_code=code,
             last_lines=tuple(replica.lines[-20:]),
             blamed=tuple(replica.flights) if by_fault else (),
@@ -182,6 +219,7 @@ class FakePlace:
             return ReplicaObservation(
                 id=id_, stage=Stage.WAITING, reason=f"No capacity left: {self.room} replicas run here."
             )
+        is_service = replica.workload.kind is WorkloadKind.SERVICE
         service, control = f"unix:/fake/{id_}/service.sock", f"unix:/fake/{id_}/control.sock"
         if self.addresses is Addresses.TCP:
             service, control = f"{id_}.fake:8000", f"{id_}.fake:8001"
@@ -190,8 +228,8 @@ class FakePlace:
             stage=Stage.STARTING,
             pid=replica.pid,
             started_at=replica.began_at,
-            service_address=service if replica.workload.kind is WorkloadKind.SERVICE else None,
-            control_address=control,
+            service_address=service if is_service else None,
+            control_address=control if is_service else None,
         )
 
 
@@ -229,6 +267,9 @@ class FakeDriver:
             raise WorkloadRefused("Its control address would need no token.")
         if not place.has_room and not place.queues:
             raise PlaceFull(f"No capacity left: {place.room} replicas run here.")
+        if workload.kind is WorkloadKind.JOB:
+            shutil.rmtree(place.jobs / id_, ignore_errors=True)
+            (place.jobs / id_).mkdir(parents=True)
         place.pids += 1
         behaviour = place.script(workload)
         place.replicas[id_] = FakeReplica(
@@ -312,7 +353,12 @@ class FakeDriver:
         self._place.settle()
         if (found := self._place.replicas.get(replica)) and found.stopped:
             del self._place.replicas[replica]
+            if found.workload.kind is WorkloadKind.JOB:
+                shutil.rmtree(self._place.jobs / replica, ignore_errors=True)
             self._place.bump()
+
+    def job_dir(self, replica: str) -> Path:
+        return self._place.jobs / replica
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         await self._fault("logs")

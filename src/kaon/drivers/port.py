@@ -23,6 +23,7 @@ from typing import Protocol
 from pydantic import Field
 
 from kaon import log
+from kaon.types.dataset import DatasetVersionRef
 from kaon.types.flight import Flight
 from kaon.types.launch import LaunchSpec
 from kaon.types.log_level import LogLevel
@@ -50,6 +51,10 @@ class ReplicaObservation(Model):
     reason: str = ""
     pid: int | None = None
     started_at: float | None = Field(default=None, description="Epoch seconds.")
+    ended_at: float | None = Field(default=None, description="Epoch seconds.")
+    try_again: bool = Field(
+        default=False, description="Its process never began since something could not be reached: start it again."
+    )
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(
@@ -57,7 +62,7 @@ class ReplicaObservation(Model):
         description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.decide.poison.",
     )
     service_address: Address | None = Field(default=None, description="None for a job, which takes no calls.")
-    control_address: Address | None = None
+    control_address: Address | None = Field(default=None, description="None for a job.")
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,18 @@ class Capabilities(Model):
 
 Fetch = Callable[[str], Awaitable[Path]]
 """Digest -> a new local file with the artifact's bytes, which the driver deletes once it is unpacked."""
+
+
+class DatasetFolders(Protocol):
+    """Versions of datasets as read-only folders of this machine: `kaon.datasets.cache.DatasetCache`."""
+
+    async def materialize(self, ref: DatasetVersionRef, progress: Callable[[str], None]) -> Path:
+        """The folder of a version's files, fetched when it is missing. Raises a `KaonError`, OSError."""
+        ...
+
+    async def prune(self, used: set[str], keep: int) -> None:
+        """Remove versions that are neither in `used` (digests of manifests) nor among the last `keep` that were."""
+        ...
 
 
 class LogLine(Model):
@@ -168,6 +185,10 @@ class Driver(Protocol):
 
     async def forget(self, replica: str) -> None:
         """Delete the files of a replica that has ended, except for its logs, which stay a while. Idempotent."""
+        ...
+
+    def job_dir(self, replica: str) -> Path:
+        """The folder of a job (see `kaon.runtime.job`), for the agent to read; it exists from the start to `forget`."""
         ...
 
     def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:

@@ -8,9 +8,12 @@ from kaon.agent.act.waking import Waking
 from kaon.agent.act.workloads import ControlTokens
 from kaon.agent.agent import Agent
 from kaon.agent.control_plane import ControlPlaneClient
+from kaon.agent.dataset_source import DatasetSource
 from kaon.agent.observe.probes import ControlSockets
 from kaon.agent.traffic.observer import Observer
+from kaon.build.limits import limits_of
 from kaon.clock import Clock
+from kaon.datasets.cache import DatasetCache
 from kaon.drivers.process import ProcessDriver
 from kaon.drivers.process.pruning import KeptOnDisk
 from kaon.edge import Edge
@@ -33,8 +36,18 @@ async def serve(settings: Settings, clock: Clock) -> None:
         async with ControlPlaneClient(
             _SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket
         ) as link:
-            keep = KeptOnDisk(settings.keep_unpacked, settings.keep_logs_s)
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
+            keep = KeptOnDisk(settings.keep_unpacked, logs_s=settings.keep_logs_s)
+            source = DatasetSource(_SOCKET_URL, key, settings.cloud, socket=settings.api_socket)
+            datasets = DatasetCache(folder / "datasets", source)
+            driver = ProcessDriver(
+                folder,
+                settings.run_dir,
+                link.artifact,
+                clock,
+                keep=keep,
+                datasets=datasets,
+                limits=limits_of(settings),
+            )
             try:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)
@@ -58,11 +71,13 @@ async def serve(settings: Settings, clock: Clock) -> None:
                     settings.url,
                     holding=waking,
                     watching=observer,
+                    attempts=link,
                     tokens=tokens,
                 )
                 await agent.run()
             finally:
                 await driver.close()
+                source.close()
 
 
 async def _server_begun(settings: Settings, clock: Clock) -> None:

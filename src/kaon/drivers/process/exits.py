@@ -17,13 +17,13 @@ _CONFIG_ERROR = "ConfigError: "  # how the runtime's last line begins when it en
 _REASON_LENGTH = 200
 
 
-def read_code(file: Path) -> int | None:
-    """The exit code that a replica's parent wrote; None when there is none."""
+def read_exit(file: Path) -> tuple[int | None, float | None]:
+    """The exit code that a replica's parent wrote, and when; None: it wrote nothing."""
     try:
-        code = json.loads(file.read_bytes())["code"]
+        found = json.loads(file.read_bytes())
+        return int(found["code"]), float(found["at"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return code if isinstance(code, int) else None
+        return None, None
 
 
 def read_ended(file: Path) -> ReplicaObservation | None:

@@ -24,6 +24,10 @@ KEEP = 3
 """Rotated files that are kept: `FILE.1` is the newest."""
 QUIET_S = 0.5
 """A line without its end is written when nothing was added to it for so long,"""
+_PR_SET_CHILD_SUBREAPER = 36
+_REAP_S = 1.0
+_KILL_S = 10.0
+"""How long killed processes may take to vanish."""
 OPEN_S = 5.0
 """or when it has been open for so long."""
 BAR_S = 10.0
@@ -132,10 +136,23 @@ class Child:
     """The replica that this process has started."""
 
     def __init__(
-        self, argv: list[str], env: dict[str, str], cwd: str, exit_file: str, stdin: int, output: int, lock: int
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        exit_file: str,
+        stdin: int,
+        output: int,
+        lock: int,
+        adopts: bool = False,
     ) -> None:
-        """Start it. It inherits the descriptors `lock`, `stdin` and `output`, and nothing else. Raises OSError."""
+        """Start it. It inherits the descriptors `lock`, `stdin` and `output`, and nothing else. Raises OSError.
+
+        With `adopts` no process that it starts, in whatever session, outlives it: each whose parent has ended becomes
+        a child of this process, which kills it at the end.
+        """
         self._exit_file = exit_file
+        self.adopts = adopts and _adopt_orphans()
         for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 os.set_inheritable(int(name), int(name) == lock)
@@ -154,13 +171,61 @@ class Child:
     def note_end(self) -> None:
         """Wait until it has ended, and write its exit code."""
         self.runs = False
+        end_at = time.time()
         _, status = os.waitpid(self.pid, 0)
-        exit_ = {"code": os.waitstatus_to_exitcode(status), "at": time.time()}
+        exit_ = {"code": os.waitstatus_to_exitcode(status), "at": end_at}
         new = f"{self._exit_file}.part"
         with contextlib.suppress(OSError):
             with open(new, "w") as file:
                 json.dump(exit_, file)
             os.replace(new, self._exit_file)
+        if self.adopts:
+            _kill_children()
+
+    def reap(self) -> None:
+        """Reap adopted processes that have ended."""
+        with contextlib.suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid == self.pid:
+                    return
+                os.waitpid(found.si_pid, 0)
+
+
+def _adopt_orphans() -> bool:
+    """Become the parent of all descendants whose own parent ends; whether that is possible."""
+    import ctypes  # 1 MB, which keepers of services do without
+
+    try:
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def _kill_children() -> None:
+    """Kill all children of this process, and those that it adopts meanwhile, until there are none."""
+    give_up = time.monotonic() + _KILL_S
+    while time.monotonic() < give_up:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        for pid in _children(os.getpid()):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)  # not reaped yet, so its number is its own
+        time.sleep(0.002)
+
+
+def _children(parent: int) -> list[int]:
+    """The living children of a process."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+                if int(fields[1]) == parent and fields[0] not in b"ZX":
+                    found.append(int(name))
+    return found
 
 
 def _answer(descriptor: int, text: str) -> None:
@@ -181,6 +246,9 @@ def keep(pipe: int, lines: Lines, file: LogFile, child: Child | None = None) -> 
         if due_in_s <= 0:
             file.write(lines.flush(now))
             continue
+        if child and child.adopts and child.runs:
+            child.reap()
+            due_in_s = min(due_in_s, _REAP_S)
         ready = dict(waiting.poll(None if math.isinf(due_in_s) else math.ceil(due_in_s * 1000)))
         if child and child.pidfd in ready:
             waiting.unregister(child.pidfd)

@@ -37,6 +37,10 @@ class Places:
         """The replica's `Launch`; it exists from before the start until `forget`."""
         return self.replica(replica) / "launch.json"
 
+    def job_dir(self, replica: str) -> Path:
+        """The folder of a job: its outputs, result and progress, until `forget`."""
+        return self.home / "jobs" / replica
+
     def exit_file(self, replica: str) -> Path:
         """The exit code of the replica's process, written by its parent once it has ended."""
         return self.replica(replica) / "exit.json"
@@ -90,6 +94,10 @@ class Places:
     def launched(self) -> list[str]:
         """Replicas that have a launch file."""
         return sorted(file.parent.name for file in self.home.glob("replicas/*/launch.json"))
+
+    def job_dirs(self) -> list[Path]:
+        """The folders of jobs."""
+        return sorted((self.home / "jobs").glob("*"))
 
     def locked(self) -> list[str]:
         """Replicas that have a lock file, held or not."""

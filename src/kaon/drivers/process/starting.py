@@ -18,6 +18,7 @@ from kaon.drivers.process.exits import write_private
 from kaon.drivers.process.places import Places, private_folder
 from kaon.errors import Unavailable
 from kaon.types.launch import PASSED_ON, Launch
+from kaon.types.replica import WorkloadKind
 
 _LIMITS = processes.ProcessLimits(open_files=65_536, oom_score_adj=500)
 _LOG_BYTES = str(10 * 2**20)  # a log is rotated at this size
@@ -71,6 +72,7 @@ async def start_replica(
                 "output": given.enter_context(_opened(places.log_pipe(launch.id), os.O_RDWR)),
                 "lock": given.enter_context(process_locks.taken(places.lock(launch.id))),
                 "answer": writing,
+                "adopts": launch.kind is WorkloadKind.JOB,
             }
             keeping = start_keeper(places, launch.id, hidden, run)
         pid = await _pid(reading)
