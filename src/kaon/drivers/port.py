@@ -23,6 +23,7 @@ from typing import Protocol
 from pydantic import Field
 
 from kaon import log
+from kaon.types.dataset import DatasetVersionRef
 from kaon.types.flight import Flight
 from kaon.types.launch import LaunchSpec
 from kaon.types.log_level import LogLevel
@@ -51,6 +52,9 @@ class ReplicaObservation(Model):
     pid: int | None = None
     started_at: float | None = Field(default=None, description="Epoch seconds.")
     ended_at: float | None = Field(default=None, description="Epoch seconds.")
+    try_again: bool = Field(
+        default=False, description="Its process never began since something could not be reached: start it again."
+    )
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(
@@ -112,6 +116,18 @@ class Capabilities(Model):
 
 Fetch = Callable[[str], Awaitable[Path]]
 """Digest -> a new local file with the artifact's bytes, which the driver deletes once it is unpacked."""
+
+
+class DatasetFolders(Protocol):
+    """Versions of datasets as read-only folders of this machine: `kaon.datasets.cache.DatasetCache`."""
+
+    async def materialize(self, ref: DatasetVersionRef, progress: Callable[[str], None]) -> Path:
+        """The folder of a version's files, fetched when it is missing. Raises a `KaonError`, OSError."""
+        ...
+
+    async def prune(self, used: set[str], keep: int) -> None:
+        """Remove versions that are neither in `used` (digests of manifests) nor among the last `keep` that were."""
+        ...
 
 
 class LogLine(Model):

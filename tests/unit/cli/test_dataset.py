@@ -138,3 +138,65 @@ def test_damage_is_reported_and_repaired_by_a_push(world: Any, run: Run, data: P
     assert "sub/007.csv" in said.err
     assert run("dataset", "push", "shop", str(data)).out.startswith("shop@1:")
     assert run("dataset", "verify", "shop").code == 0
+
+
+READER = """
+import kaon
+
+@kaon.service
+class Reader:
+    def __init__(self, model: kaon.Dataset) -> None:
+        self.model = model
+
+    @kaon.endpoint
+    def files(self) -> list[str]:
+        return [path.name for path in self.model]
+"""
+
+
+def test_a_deployment_mounts_a_dataset_and_follows_its_label(world: Any, run: Run, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "work" / "reader.py").write_text(READER)
+    missing = run("deploy", "reader.py:Reader", "--dry-run")
+    assert missing.code == 2
+    assert "MODEL: required setting (Dataset) is missing" in missing.err
+    assert "--dataset NAME=DATASET" in missing.err
+    unknown = run("deploy", "reader.py:Reader", "--dataset", "model=shop")
+    assert unknown.code == 2
+    assert "There is no dataset 'shop'" in unknown.err
+    run("dataset", "push", "shop", str(data), "--label", "prod")
+    deployed = run("deploy", "reader.py:Reader", "--dataset", "model=shop@prod", "-o", "json")
+    assert deployed.code == 0, deployed.err
+    mount = json.loads(deployed.out)["spec"]["template"]["datasets"]["model"]
+    assert (mount["ref"], mount["version"]["number"]) == ("shop@prod", 1)
+    assert "used by   deployment reader" in run("dataset", "describe", "shop@1").out
+    assert "deployment reader" in run("dataset", "rm", "shop", "-y").err
+    again = run("deploy", "reader.py:Reader", "-o", "json")
+    assert json.loads(again.out)["spec"]["template"]["datasets"]["model"] == mount
+    assert run("deploy", "reader.py:Reader", "--dataset", "other=").code == 2
+
+
+KEEPER = """
+import kaon
+
+@kaon.service(state="database")
+class Keeper:
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
+
+    @kaon.endpoint
+    def url(self) -> str:
+        return self.url
+"""
+
+
+def test_a_service_with_a_folder_runs_once_and_rm_says_what_goes(world: Any, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "work" / "keeper.py").write_text(KEEPER)
+    for option in (("--replicas", "2"), ("--canary", "50")):
+        refused = run("deploy", "keeper.py:Keeper", *option)
+        assert refused.code == 2
+        assert "keeps its state in a folder" in refused.err
+    assert run("deploy", "keeper.py:Keeper").code == 0
+    assert "keeps its state in a folder" in run("scale", "keeper", "2").err
+    assert "database: DATABASE_URL, by default SQLite" in run("describe", "keeper").out
+    asked = run("rm", "keeper", text="n\n")
+    assert "the state in its folder" in asked.err + asked.out

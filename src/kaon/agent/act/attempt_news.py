@@ -133,9 +133,7 @@ class AttemptReports:
             if self._running and self._clock.monotonic() - sizes_at >= _SIZES_EVERY_S:
                 sizes_at = self._clock.monotonic()
                 folders = {id_: self._driver.job_dir(id_) for id_ in self._running}
-                self.output_bytes = await asyncio.to_thread(
-                    lambda folders=folders: {id_: output_bytes(folder) for id_, folder in folders.items()}
-                )
+                self.output_bytes = await asyncio.to_thread(_sizes, folders)
 
     async def send_last(self, attempt: str) -> None:
         """Send what an attempt reported before its end, as far as that is possible now."""
@@ -163,6 +161,10 @@ class AttemptReports:
             followed.tail.reported(followed.points[-1].step)
             followed.points = []
         return True
+
+
+def _sizes(folders: Mapping[str, Path]) -> dict[str, int]:
+    return {id_: output_bytes(folder) for id_, folder in folders.items()}
 
 
 def thinned(points: list[MetricPoint]) -> list[MetricPoint]:

@@ -15,8 +15,11 @@ from kaon.cli.deploy.spec import DeployOptions, check, merged
 from kaon.cli.shared import artifacts, spec_changes
 from kaon.cli.shared.options import (
     Allow,
+    AllowPickle,
     DryRun,
     Env,
+    ExtraOption,
+    GroupOption,
     Include,
     NoWait,
     OutputOption,
@@ -42,7 +45,8 @@ app = verbs()
     "kaon deploy greeter.py:Greeter",
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
-    "kaon deploy greeter.py:Greeter --include model.onnx --allow pickle",
+    "kaon deploy shop.py:Recommendation --dataset model=shop-model@prod",
+    "kaon deploy greeter.py:Greeter --include model.joblib --allow-pickle",
     "kaon deploy greeter.py:Greeter --canary 5,25,50 --step 60s",
     "kaon deploy greeter.py:Greeter --shadow 10",
     "kaon deploy greeter.py:Greeter --max 5 --set objective.latency_s=0.2",
@@ -61,6 +65,14 @@ def deploy(
     secret: Annotated[
         list[str] | None,
         typer.Option("--secret", metavar="K=NAME", help="A variable with the value of a secret; repeatable."),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME=DATASET[@VERSION]",
+            help="A dataset for the constructor's parameter NAME; a label is followed; repeatable.",
+        ),
     ] = None,
     unset: Unset = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="Number of replicas: both --min and --max.")] = None,
@@ -85,6 +97,9 @@ def deploy(
     ] = None,
     include: Include = None,
     allow: Allow = None,
+    allow_pickle: AllowPickle = False,
+    extra: ExtraOption = None,
+    group: GroupOption = None,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
@@ -100,6 +115,7 @@ def deploy(
     options = DeployOptions(
         env=pairs(env or [], "--env"),
         secrets=pairs(secret or [], "--secret"),
+        datasets=pairs(dataset or [], "--dataset"),
         scale=ReplicaBounds(replicas, low, high),
         public=public,
         unset=unset or (),
@@ -123,7 +139,15 @@ def deploy(
         check(before, options)
         check_secrets(remote, options.secrets.values())
         variables = {**(without(before.template.model_dump(), options.unset)["env"] if before else {}), **options.env}
-        built = artifacts.build(target, Path.cwd(), Path(out), env=variables, include=include or (), allow=allow or ())
+        built = artifacts.build(
+            target,
+            Path.cwd(),
+            Path(out),
+            env=variables,
+            include=include or (),
+            allow=artifacts.consents(allow, allow_pickle),
+            require=artifacts.required(extra, group),
+        )
         name = name or built.manifest.service.name
         current = remote.find_deployment(name)
         before = current.spec if current else None

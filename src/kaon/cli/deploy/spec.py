@@ -15,6 +15,7 @@ from kaon.cli.shared.settings import check_settings, without
 from kaon.cli.shared.spec_changes import valid_spec
 from kaon.cli.shared.text import plain
 from kaon.errors import InvalidInput
+from kaon.laws.datasets import reference
 from kaon.types.deployment import Canary, DeploymentSpec, Scaling, Template
 from kaon.types.model import from_request
 
@@ -26,6 +27,8 @@ class DeployOptions:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     scale: ReplicaBounds = field(default_factory=ReplicaBounds)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    """Name in the service -> reference, like 'shop-model@prod'; empty: removed."""
     public: bool | None = None
     unset: Sequence[str] = ()
     """Names of settings and secrets to remove."""
@@ -52,7 +55,8 @@ def merged(
     """The spec `base`, by default the current one, with the given options. Raises `InvalidInput`."""
     base = base or current or DeploymentSpec(template=Template(artifact=artifact.digest))
     changes: dict[str, Any] = {
-        "template": with_variables(base.template.model_dump(), options) | {"artifact": artifact.digest},
+        "template": with_variables(base.template.model_dump(), options)
+        | {"artifact": artifact.digest, "datasets": _mounts(base.template, options.datasets)},
         "scaling": with_bounds(base.scaling, options.scale).model_dump(),
     }
     if options.public is not None:
@@ -66,6 +70,21 @@ def merged(
     after = valid_spec(assignments.assign(base.model_dump() | changes, options.sets, defaults))
     check_settings(artifact.manifest.service, after.shadow.template if after.shadow else after.template)
     return after
+
+
+def _mounts(template: Template, given: Mapping[str, str]) -> dict[str, Any]:
+    """The datasets of a template, with the given ones set or removed. Raises `InvalidInput`."""
+    found = {name: mount.model_dump() for name, mount in template.datasets.items()}
+    for name, ref in given.items():
+        own = name.lower().replace("_", "-")
+        if ref:
+            found[own] = {"ref": str(reference(ref))}
+        elif found.pop(own, None) is None:
+            raise InvalidInput(
+                f"--dataset {plain(name)}=: it has no such dataset.",
+                hint=f"It has: {', '.join(found) or 'none'}.",
+            )
+    return found
 
 
 def with_variables(template: Mapping[str, Any], options: DeployOptions) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from pathlib import Path
 from kaon import log, proc, processes
 from kaon.build import archive
 from kaon.build.environments import Environments
+from kaon.build.limits import DEFAULT_LIMITS, ArtifactLimits
 from kaon.clock import Clock
-from kaon.drivers.port import Addresses, Capabilities, Fetch, LogLine, PlaceObservation, Workload
+from kaon.drivers.port import Addresses, Capabilities, DatasetFolders, Fetch, LogLine, PlaceObservation, Workload
 from kaon.drivers.process import logs
 from kaon.drivers.process.capacity import Demand, Machine, check_room, free_gpus, this_machine, totals
 from kaon.drivers.process.life import LifeContext, ReplicaLife, flights_in
@@ -36,9 +37,9 @@ from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import preparation
 from kaon.drivers.process.pruning import KEEP, KeptOnDisk, prune
 from kaon.drivers.process.workers import Workers
-from kaon.errors import Unavailable, WorkloadRefused
+from kaon.errors import PlaceFull, Unavailable, WorkloadRefused
 from kaon.types.flight import Flight
-from kaon.types.launch import STACKS_SIGNAL, Launch
+from kaon.types.launch import STACKS_SIGNAL, Launch, LaunchSpec
 from kaon.types.place import PlaceHealth, PlaceState
 
 RUNTIME = ("-m", "kaon.runtime")
@@ -68,18 +69,22 @@ class ProcessDriver:
         runtime: Sequence[str] = RUNTIME,
         devices: Path = Path("/dev"),
         keep: KeptOnDisk = KEEP,
+        datasets: DatasetFolders | None = None,
+        limits: ArtifactLimits = DEFAULT_LIMITS,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
-        arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused."""
+        arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
+        has the folders of datasets, None: there are none here; `limits` are those of artifacts."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
-        prepare = preparation(self._places, fetch, self._environments)
+        prepare = preparation(self._places, fetch, self._environments, limits)
         self._pruning, self._searching = Workers("prune", 1), Workers("look", 2)
-        self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump)
+        self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump, datasets)
         self._clock = clock
         self._devices = devices
         self._capabilities = Capabilities(addresses=Addresses.SOCKET, gpus=bool(self._machine().gpus))
         self._keep = keep
+        self._datasets = datasets
         self._replicas: dict[str, ReplicaLife] = {}
         self._adoption: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -112,6 +117,12 @@ class ProcessDriver:
             return
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
+        call = workload.launch.call
+        if (spec.datasets or (call and call.inputs)) and self._datasets is None:
+            raise WorkloadRefused("There are no datasets here.", hint="Deploy it to a cloud that has datasets.")
+        folder = str(self._places.volume(spec.workspace, spec.deployment, spec.deployment_uid))
+        if spec.alone and any(r.data_dir == folder and not r.exited for r in self._replicas.values()):
+            raise PlaceFull("Another replica uses its folder, and has not ended yet.")
         wants = spec.resources
         demand = Demand(cpus=wants.cpus, memory_bytes=wants.memory_bytes, gpus=wants.gpus)
         machine = self._machine()
@@ -121,6 +132,7 @@ class ProcessDriver:
         for value in workload.secrets.values():
             log.hide_secret(value)
         replica = self._replicas[spec.id] = ReplicaLife(self._context, spec.id, demand, spec.artifact, gpus)
+        replica.manifests, replica.data_dir = _manifests(workload.launch), folder
         self._bump()
         replica.start(workload)
 
@@ -170,6 +182,9 @@ class ProcessDriver:
             used = {kept.artifact for kept in self._replicas.values()}
             now = self._clock.now()
             await self._pruning.run(lambda: prune(self._places, self._environments, used, now, self._keep))
+            if self._datasets is not None:
+                manifests = {manifest for kept in self._replicas.values() for manifest in kept.manifests}
+                await self._datasets.prune(manifests, self._keep.datasets)
 
     def job_dir(self, replica: str) -> Path:
         return self._places.job_dir(replica)
@@ -229,6 +244,7 @@ class ProcessDriver:
                 demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
                 artifact = f"sha256:{Path(launch.code_dir).parent.name}"
                 replica = ReplicaLife(self._context, launch.id, demand, artifact, launch.gpus)
+                replica.manifests, replica.data_dir = _manifests(launch), launch.data_dir
                 if await replica.take_over(launch):
                     self._replicas[id_] = replica
                 else:
@@ -262,6 +278,12 @@ class ProcessDriver:
         self._version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _manifests(launch: LaunchSpec) -> frozenset[str]:
+    """The digests of the manifests of the datasets that it reads."""
+    inputs = launch.call.inputs.values() if launch.call else ()
+    return frozenset({*(use.version.manifest for use in launch.datasets), *(ref.manifest for ref in inputs)})
 
 
 def _over_memory(limits: Mapping[str, tuple[int | None, int | None]]) -> dict[str, int]:

@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaon import log, proc, processes
 from kaon.build import archive
 from kaon.clock import Clock
-from kaon.drivers.port import ReplicaObservation, Stage, Workload
+from kaon.drivers.port import DatasetFolders, ReplicaObservation, Stage, Workload
 from kaon.drivers.process import exits, logs
 from kaon.drivers.process.capacity import Demand, gpu_variables
 from kaon.drivers.process.places import Places, private_folder
-from kaon.drivers.process.preparation import Preparation, Prepared
+from kaon.drivers.process.preparation import OnProgress, Preparation, Prepared
 from kaon.drivers.process.starting import base_environment, start_keeper, start_replica, write_launch
 from kaon.drivers.process.workers import Workers
 from kaon.errors import KaonError, Unavailable
@@ -54,6 +54,7 @@ class LifeContext:
     """For reading logs and searching `/proc`."""
     changed: Callable[[], None]
     """Called after every change of an observation."""
+    datasets: DatasetFolders | None = None
 
 
 class ReplicaLife:
@@ -67,6 +68,10 @@ class ReplicaLife:
         self.artifact = artifact
         self.gpus = gpus
         self.kind = WorkloadKind.SERVICE
+        self.manifests: frozenset[str] = frozenset()
+        """Digests of the manifests of the datasets that it reads."""
+        self.data_dir = ""
+        """The folder of its deployment."""
         self.task: asyncio.Task[None] | None = None
         self._context = context
         self._places = context.places
@@ -153,8 +158,9 @@ class ReplicaLife:
 
         try:
             prepared = await self._context.preparation.prepare(workload.spec.artifact, progress)
+            inputs = await self._mounted(workload, progress)
             await processes.stop(self._places.lock(workload.spec.id), 0)  # what an earlier start left behind
-            self._launching = asyncio.create_task(self._launch(workload, prepared))
+            self._launching = asyncio.create_task(self._launch(workload, prepared, inputs))
             try:
                 pid = await self._launching
             finally:
@@ -162,12 +168,21 @@ class ReplicaLife:
         except Exception as error:
             if not isinstance(error, KaonError | OSError):
                 _log.exception("a replica cannot be started", replica=workload.spec.name)
-            self._observe(stage=Stage.EXITED, reason=exits.cannot_start(error))
+            away = isinstance(error, Unavailable)
+            self._observe(stage=Stage.EXITED, reason=exits.cannot_start(error), try_again=away)
         else:
             await self._watch(pid)
 
-    async def _launch(self, workload: Workload, prepared: Prepared) -> int:
-        launch = self._placed(workload, prepared)
+    async def _mounted(self, workload: Workload, progress: OnProgress) -> dict[str, str]:
+        """The folders of its datasets, by name."""
+        datasets, call = self._context.datasets, workload.launch.call
+        if datasets is None:
+            return {}
+        versions = {use.name: use.version for use in workload.spec.datasets} | (call.inputs if call else {})
+        return {name: str(await datasets.materialize(version, progress)) for name, version in versions.items()}
+
+    async def _launch(self, workload: Workload, prepared: Prepared, inputs: Mapping[str, str]) -> int:
+        launch = self._placed(workload, prepared, inputs)
         write_launch(self._places, launch)
         log_file = self._places.log_file(launch.id)
         self._log_begin = log_file.stat().st_size if log_file.exists() else 0
@@ -184,7 +199,7 @@ class ReplicaLife:
         self._observe_running(launch, pid)
         return pid
 
-    def _placed(self, workload: Workload, prepared: Prepared) -> Launch:
+    def _placed(self, workload: Workload, prepared: Prepared, inputs: Mapping[str, str]) -> Launch:
         """The launch of the workload on this machine."""
         spec, places = workload.spec, self._places
         assert prepared.manifest is not None
@@ -203,6 +218,7 @@ class ReplicaLife:
             uses_any=service.uses is None,
             gpus=self.gpus,
             job_dir=self._job_dir(spec.id) if spec.kind is WorkloadKind.JOB else "",
+            inputs=dict(inputs),
         )
 
     def _job_dir(self, replica: str) -> str:

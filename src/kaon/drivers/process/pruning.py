@@ -18,6 +18,8 @@ class KeptOnDisk:
 
     unpacked: int = 5
     """Artifacts, with their environments, so that going back a revision is quick."""
+    datasets: int = 3
+    """Versions of datasets."""
     logs_s: float = 7 * 86_400.0
     """How long the logs of a deleted replica are kept, in seconds."""
 

@@ -86,7 +86,7 @@ def test_batches_of_a_sample_over_two_steps_are_shared_and_counted_whole() -> No
     assert (first.count, both.count, both.rows) == (3, 4, 9)
 
 
-def test_older_minutes_fill_what_is_not_known_and_nothing_else() -> None:
+def test_older_minutes_fill_unknown_ones_only() -> None:
     past = filled([1] * 120)
     first = round(NOW) // 60
     past.minutes([(NOW - 60, 30), (NOW - 60, 12), (NOW + 60, 999), (NOW - 60 * WEEK_MINUTES, 5)])
