@@ -31,7 +31,7 @@ _EVENTS = 20
 
 @verb(
     app,
-    "kaon job run shop.py:train purchases=purchases@latest model=shop-model epochs=8 --follow",
+    "kaon job run shop.py:train data=purchases@latest model=shop-model --follow",
     "kaon job run shop.py:clean --map shard=0..99 --parallel 8",
 )
 def run(
