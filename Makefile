@@ -112,6 +112,11 @@ bench-overload: .venv/.dev ## three times more than can be served, from callers 
 
 .PHONY: bench-overload
 
+bench-data: .venv/.dev ## push and mount of datasets beside rclone: 10,000 small files, one of 2 GB; QUICK=1
+	@$(BIN)/python -m benchmarks.data
+
+.PHONY: bench-data
+
 bench-canary: .venv/.dev ## a canary's test: false alarms, calls until a bad one is found, cost of a look; QUICK=1
 	@$(BIN)/python -m benchmarks.canary
 

@@ -70,6 +70,8 @@ class ReplicaLife:
         self.kind = WorkloadKind.SERVICE
         self.manifests: frozenset[str] = frozenset()
         """Digests of the manifests of the datasets that it reads."""
+        self.data_dir = ""
+        """The folder of its deployment."""
         self.task: asyncio.Task[None] | None = None
         self._context = context
         self._places = context.places
