@@ -25,6 +25,7 @@ from kaon.api import (
     audit_log,
     cloud_admin,
     cloud_datasets,
+    cloud_owners,
     clouds,
     datasets,
     decisions,
@@ -87,7 +88,14 @@ def routes() -> list[AuthorizedRoute]:
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
     for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return [*found, *upload_routes, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
+    return [
+        *found,
+        *upload_routes,
+        *datasets.router,
+        *datasets.versions_router,
+        *cloud_datasets.router,
+        *cloud_owners.router,
+    ]
 
 
 ROUTES = routes()

@@ -38,7 +38,9 @@ async def serve(settings: Settings, clock: Clock) -> None:
             keep = KeptOnDisk(settings.keep_unpacked, logs_s=settings.keep_logs_s)
             source = DatasetSource(_SOCKET_URL, key, settings.cloud, socket=settings.api_socket)
             datasets = DatasetCache(folder / "datasets", source)
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep, datasets=datasets)
+            driver = ProcessDriver(
+                folder, settings.run_dir, link.artifact, clock, keep=keep, datasets=datasets, owners=link.owners
+            )
             try:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)

@@ -101,6 +101,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/clouds/{cloud}/traffic"): {"json": {"cloud": "local"}},
     ("GET", "/clouds/{cloud}/artifacts/{digest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/replicas/{id}/secrets"): NO_BODY,
+    ("GET", "/clouds/{cloud}/owners"): NO_BODY,
     ("GET", "/clouds/{cloud}/datasets/{manifest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/datasets/{manifest}/files"): {"params": {"first": 0, "count": 1}},
     ("PUT", DATASET): {"json": {"keep": 3}},
