@@ -78,6 +78,7 @@ chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_tuning_faults.py
 	KAON_CHAOS=100 $(BIN)/pytest tests/integration/test_store_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
+	KAON_CHAOS=5 $(BIN)/pytest tests/integration/agent/test_job_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_canary.py tests/e2e/test_overload.py tests/integration/edge tests/integration/agent
 
 .PHONY: help install develop lock lint format docs run test test-browser test-runtime-lowest openapi words chaos

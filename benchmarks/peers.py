@@ -58,5 +58,5 @@ def versions(name: str) -> dict[str, str]:
     wanted = [spec.split("[")[0].split("=")[0].split(">")[0].split("<")[0] for spec in PEERS[name]]
     names = "{n: v(n) for n in sys.argv[1:]}"
     code = f"import json, sys; from importlib.metadata import version as v; print(json.dumps({names}))"
-    said = subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=False)
-    return dict(json.loads(said.stdout)) if said.returncode == 0 else {}
+    finished = subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=False)
+    return dict(json.loads(finished.stdout)) if finished.returncode == 0 else {}

@@ -67,8 +67,8 @@ async def ask(driver: Driver, replica: str, target: str = "/") -> dict[str, obje
     length = int(head.lower().partition(b"content-length:")[2].split()[0])
     body = await reader.readexactly(length)
     writer.close()
-    told: dict[str, object] = json.loads(body)
-    return told
+    answered: dict[str, object] = json.loads(body)
+    return answered
 
 
 def runs(pid: int) -> bool:
@@ -85,9 +85,9 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(with_secrets(workload, {"PASSWORD": SECRET}))
     await observed(driver, workload.spec.id, running)
-    told = await ask(driver, workload.spec.id)
-    assert told["secrets"] == {"PASSWORD": SECRET}
-    environ = told["environ"]
+    answered = await ask(driver, workload.spec.id)
+    assert answered["secrets"] == {"PASSWORD": SECRET}
+    environ = answered["environ"]
     assert isinstance(environ, dict)
     assert {name for name in environ if name.startswith("KAON_")} <= {"KAON_DATA_DIR", "KAON_EDGE_URL"}
     assert environ["HOME"] == str(place.home / "agent/volumes/default/contract")
@@ -198,17 +198,17 @@ async def test_bytes_that_are_not_those_of_the_digest_are_not_run(place: Process
 
 
 async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> None:
-    asked, may_go_on = asyncio.Event(), asyncio.Event()
+    requested, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(digest: str) -> Path:
-        asked.set()
+        requested.set()
         await may_go_on.wait()
         return place.file
 
     place.fetch = slow  # type: ignore[method-assign]
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    await asked.wait()
+    await requested.wait()
     await driver.stop(workload.spec.id, 30)
     may_go_on.set()
     assert ended((await driver.observe()).replicas[workload.spec.id])
@@ -431,14 +431,14 @@ async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: Process
     )
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=lines))
     await driver.start(with_secrets(workload, {"KEY": "sesame-open-up"}))
-    told = []
+    answered = []
     async for line in driver.logs(workload.spec.id, tail=10, follow=True):
-        told.append(line)
-        if len(told) == 4:
+        answered.append(line)
+        if len(answered) == 4:
             break
-    assert [line.text for line in told[:2]] == ["red", "the key is ******"]
-    assert told[2].at == 1767323045.0
-    assert all(line.at for line in told)
+    assert [line.text for line in answered[:2]] == ["red", "the key is ******"]
+    assert answered[2].at == 1767323045.0
+    assert all(line.at for line in answered)
 
 
 def test_every_line_of_a_file_has_a_time() -> None:
@@ -530,9 +530,9 @@ CRASH = (
 
 
 def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
-    told = logs.excerpt(CRASH, 20)
-    assert told == (CRASH[1], *CRASH[-5:-2])
-    assert logs.crash_site(told) == "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
+    excerpt = logs.excerpt(CRASH, 20)
+    assert excerpt == (CRASH[1], *CRASH[-5:-2])
+    assert logs.crash_site(excerpt) == "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
     assert logs.excerpt(CRASH[:1], 20) == CRASH[:1]
     assert logs.crash_site(CRASH[:1]) == ""
 
@@ -545,8 +545,8 @@ async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGSEGV)
     sighting = await observed(driver, workload.spec.id, ended)
-    told = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
-    assert sighting.reason == f"It was killed by SIGSEGV: {told}."
+    site = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
+    assert sighting.reason == f"It was killed by SIGSEGV: {site}."
 
 
 async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlace) -> None:

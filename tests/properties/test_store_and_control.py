@@ -92,28 +92,28 @@ class Agent:
 
     def obey(self, plan: Plan, now: float) -> None:
         wanted = {replica.id: replica for replica in plan.replicas}
-        self.replicas = {i: seen for i, seen in self.replicas.items() if i in wanted}
+        self.replicas = {i: last for i, last in self.replicas.items() if i in wanted}
         for i, spec in wanted.items():
             if i not in self.replicas:
                 self._put(spec, Phase.STARTING, now, 0)
 
     def advance(self, number: int, now: float) -> None:
-        spec, seen = list(self.replicas.values())[number % len(self.replicas)]
+        spec, last = list(self.replicas.values())[number % len(self.replicas)]
         if spec.artifact == BROKEN:
-            self._put(spec, Phase.CRASHED, now, min(seen.restarts + 1, 5))
-        elif seen.phase is not Phase.READY:
-            self._put(spec, Phase.READY, now, seen.restarts)
+            self._put(spec, Phase.CRASHED, now, min(last.restarts + 1, 5))
+        elif last.phase is not Phase.READY:
+            self._put(spec, Phase.READY, now, last.restarts)
 
     def crash(self, number: int, now: float) -> None:
-        spec, seen = list(self.replicas.values())[number % len(self.replicas)]
-        self._put(spec, Phase.CRASHED, now, seen.restarts + 1)
+        spec, last = list(self.replicas.values())[number % len(self.replicas)]
+        self._put(spec, Phase.CRASHED, now, last.restarts + 1)
 
     def _put(self, spec: ReplicaSpec, phase: Phase, now: float, restarts: int) -> None:
-        told = spec.model_dump(include={"id", "name", "workspace", "deployment", "revision"})
-        self.replicas[spec.id] = spec, ReplicaStatus(**told, phase=phase, since=now, restarts=restarts)
+        names = spec.model_dump(include={"id", "name", "workspace", "deployment", "revision"})
+        self.replicas[spec.id] = spec, ReplicaStatus(**names, phase=phase, since=now, restarts=restarts)
 
     def report(self, plan: str) -> Report:
-        return Report(cloud="local", plan=plan, replicas=tuple(seen for _, seen in self.replicas.values()))
+        return Report(cloud="local", plan=plan, replicas=tuple(last for _, last in self.replicas.values()))
 
 
 class StoreAndControl(RuleBasedStateMachine):
@@ -337,9 +337,9 @@ class StoreAndControl(RuleBasedStateMachine):
             if (target := deployment.status.rollout.target) is None:
                 continue
             events = self.do(self.store.events(WS, "deployment", deployment.name))
-            told = [e.message for e in events if e.uid == deployment.uid and e.reason == "RolloutStarted"]
+            messages = [e.message for e in events if e.uid == deployment.uid and e.reason == "RolloutStarted"]
             decided = [e.after for e in self.do(self.store.journal(WS, deployment.name, "rollout"))]
-            assert any(message.startswith(f"Revision {target} takes over") for message in told)
+            assert any(message.startswith(f"Revision {target} takes over") for message in messages)
             assert f"revision {target}" in decided
 
     @invariant()
@@ -376,8 +376,8 @@ class StoreAndControl(RuleBasedStateMachine):
             before = self.do(self.store.version())
             self.all_goes_well(1)
             self.time_passes(1.0)
-            told = self.do(self.store.version()) - before
-            quiet = quiet + 1 if told <= 1 else 0  # the report's time stamp alone
+            writes = self.do(self.store.version()) - before
+            quiet = quiet + 1 if writes <= 1 else 0  # the report's time stamp alone
             if quiet == 6:
                 return self.check_rest()
         raise AssertionError("it does not come to rest")

@@ -13,6 +13,7 @@ from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.types.dataset import DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
+from kaon.types.job import JobRequest
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Artifact, Deployment, Unreadable
 from kaon.types.route import RESERVED
@@ -98,7 +99,7 @@ def with_dataset_versions(snapshot: Snapshot, workspace: str, spec: DeploymentSp
 async def _check_template(
     store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None, *, is_new: bool
 ) -> Artifact:
-    _check_variables(template)
+    check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
         raise _no_artifact(workspace, template.artifact)
@@ -192,18 +193,19 @@ async def _artifacts(store: Store, workspace: str, spec: DeploymentSpec) -> list
     return [artifact for artifact in found if artifact is not None]
 
 
-def _check_variables(template: Template) -> None:
-    if IDENTITY_VARIABLE in template.env.keys() | template.secrets.keys():
+def check_variables(given: Template | JobRequest) -> None:
+    """Raises `Unprocessable` for variables that a process cannot have."""
+    if IDENTITY_VARIABLE in given.env.keys() | given.secrets.keys():
         raise Unprocessable(
             f"{IDENTITY_VARIABLE} is set by the platform to the service's own key.", hint="Use another variable."
         )
-    if twice := sorted(template.env.keys() & template.secrets.keys()):
+    if twice := sorted(given.env.keys() & given.secrets.keys()):
         raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Remove one of them.")
-    if sum(len(name) + len(value.encode()) for name, value in template.env.items()) > _MOST_BYTES:
+    if sum(len(name) + len(value.encode()) for name, value in given.env.items()) > _MOST_BYTES:
         raise Unprocessable(
             f"The variables have more than {_MOST_BYTES:,} bytes together.", hint="Keep them in a file."
         )
-    for name, value in template.env.items():
+    for name, value in given.env.items():
         if "\0" in value or len(value) > _LONGEST_VALUE:
             raise Unprocessable(f"The value of {name} cannot be an environment variable.", hint="Keep it in a file.")
 

@@ -69,12 +69,22 @@ def resource_page(remote: Remote, kind: Kind, name: str) -> str:
 def _deployment(remote: Remote, name: str) -> str:
     view = remote.deployment(name)
     events = remote.events("deployment", name, _EVENTS)
-    service = remote.artifact(view.spec.template.artifact).spec.manifest.service
-    objective = view.spec.objective or service.objective
+    manifest = remote.artifact(view.spec.template.artifact).spec.manifest
+    objective = view.spec.objective or manifest.service.objective
     revisions, replicas = remote.revisions(name), remote.replicas(name)
     advice = advise.hint(remote.advice(name).items, name)
-    columns, state = terminal_columns(), _STATE[service.state]
-    return deployment_page(view, revisions, replicas, events, objective, time.time(), advice, columns, state)
+    return deployment_page(
+        view,
+        revisions,
+        replicas,
+        events,
+        objective,
+        time.time(),
+        advice,
+        terminal_columns(),
+        pickles=manifest.pickles,
+        state=_STATE[manifest.service.state],
+    )
 
 
 def deployment_page(
@@ -86,9 +96,14 @@ def deployment_page(
     now: float,
     advice: str = "",
     columns: int | None = None,
+    *,
+    pickles: Sequence[str] = (),
     state: str = "",
 ) -> str:
-    """A deployment on a page that fits `columns`, if given; `objective` is the one in force, `state` what it keeps."""
+    """A deployment on a page that fits `columns`, if given. Pure.
+
+    `objective` is the one in force, `pickles` are those in its artifact, `state` is what it keeps.
+    """
     template = deployment.spec.template
     settings = [f"{name}={value}" for name, value in sorted(template.env.items())]
     settings += [f"{name}=(secret {secret})" for name, secret in sorted(template.secrets.items())]
@@ -102,6 +117,7 @@ def deployment_page(
     ]
     parts = [
         _facts(deployment, objective, now, advice, columns, state),
+        _section("pickles", _lines(pickles, columns)),
         _section("settings", _lines(settings, columns)),
         _section("datasets", _lines(datasets, columns)),
         _section("conditions", _lines(conditions, columns)),

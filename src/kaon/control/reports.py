@@ -12,7 +12,7 @@ from kaon.store.port import AnyResource
 from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudPhase, CloudStatus
 from kaon.types.names import DeploymentKey, deployment_key
-from kaon.types.replica import ReplicaStatus, replica_id
+from kaon.types.replica import ReplicaStatus, WorkloadKind, replica_id
 from kaon.types.resource import Deployment
 
 
@@ -93,6 +93,8 @@ def _parts_of_cloud(status: CloudStatus) -> Mapping[DeploymentKey, _Part]:
     if report is None:
         return parts
     for replica in report.replicas if status.phase is not CloudPhase.LOST else ():
+        if replica.kind is WorkloadKind.JOB:
+            continue
         parts[replica.workspace, replica.deployment].replicas.append(replica)
     for place, refused in report.refusals.items():
         parts[deployment_key(place)].refused = refused

@@ -108,6 +108,7 @@ def service(
     loop: EventLoopName = "uvloop",
     state: StateKind = "",
     uses: Sequence[str | type] = (),
+    allow_pickle: bool = False,
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -121,6 +122,7 @@ def service(
     loop: EventLoopName = "uvloop",
     state: StateKind = "",
     uses: Sequence[str | type] = (),
+    allow_pickle: bool = False,
 ) -> C | Callable[[C], C]:
     """Mark a class as a service.
 
@@ -138,6 +140,8 @@ def service(
             replica runs at once.
         uses: The services that it calls, by the names of their deployments or by their classes. Handles in the class's
             body and in its constructor's defaults are included. Its key is valid for these only.
+        allow_pickle: Whether pickles (.pkl, .joblib, .pt ...) are packed with it. Loading one runs the code in it; only
+            the service itself does that, never Kaon.
 
     Raises ConfigError for an invalid class.
     """
@@ -145,6 +149,8 @@ def service(
     names = dict(frame.f_back.f_locals) if frame is not None and frame.f_back is not None else {}
 
     def put(marked: C) -> C:
+        if not isinstance(allow_pickle, bool):
+            raise ConfigError("allow_pickle is not True or False.", hint="Write it as allow_pickle=True.")
         if not isinstance(marked, type):
             raise ConfigError("`@kaon.service` is not on a class.", hint="Put it above `class`.")
         lines = (inspect.cleandoc(marked.__doc__ or "")).split("\n", 1)

@@ -31,18 +31,18 @@ def main() -> int:
         for leaf in _leaves(error):
             if not isinstance(leaf, KaonError):
                 raise
-            log.get("stack").error("cannot go on", role=role.name, cause=leaf.cause, hint=leaf.hint)
+            log.get("stack").error("the role ends", role=role.name, cause=leaf.cause, hint=leaf.hint)
         return 1
     return 0
 
 
 async def _run(role: ProcessRole, clock: SystemClock) -> None:
-    # Each role imports its own parts only: the other's would cost memory for nothing.
+    # Each role imports its own parts only, to save memory.
     if role.name == "server":
         from kaon.stack.server import serve
     else:
         from kaon.stack.agent import serve
-    gc.freeze()  # what is loaded by now stays: a full collection, a tenth of a second otherwise, need not walk it
+    gc.freeze()  # loaded modules stay: without them a full collection is a tenth of a second shorter
     await live(role, serve(role.settings, clock), clock)
 
 

@@ -30,7 +30,15 @@ AT_ONCE = 200
 
 def keep_of(settings: Settings) -> Keep:
     """Retention times of the platform's settings."""
-    return Keep(settings.keep_artifacts_s, settings.keep_events_s, settings.keep_gone_s, settings.keep_keys_s)
+    return Keep(
+        artifacts_s=settings.keep_artifacts_s,
+        events_s=settings.keep_events_s,
+        gone_s=settings.keep_gone_s,
+        keys_s=settings.keep_keys_s,
+        jobs_s=settings.keep_jobs_s,
+        jobs=settings.keep_jobs,
+        job_bytes=settings.keep_job_bytes,
+    )
 
 
 class Collector:
@@ -52,11 +60,14 @@ class Collector:
     async def collect(self) -> Collected:
         """Delete one batch of unused data; returns what was deleted."""
         garbage = await self._garbage()
-        some = Garbage(garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE])
+        some = Garbage(
+            garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE], garbage.jobs[:AT_ONCE]
+        )
         deleted = Garbage(
             artifacts=tuple(await discard(self._store, self._blobs, some.artifacts, self._recorded)),
             blobs=tuple([blob for blob in some.blobs if await self._drop(blob.digest)]),
             keys=tuple([key for key in some.keys if await _deleted(self._store, self._recorded(Delete(key)))]),
+            jobs=tuple([job for job in some.jobs if await _deleted(self._store, self._recorded(Delete(job)))]),
         )
         rows = await self._store.sweep(self._keep)
         more = some != garbage or any(count >= ROWS_AT_ONCE for count in rows.values())
@@ -70,12 +81,12 @@ class Collector:
     async def _garbage(self) -> Garbage:
         unreadable: list[Unreadable] = []
         blobs = await self._blobs.list_all()
-        kinds = ("artifact", "deployment", "revision", "plan", "plan_part", "key")
-        artifacts, deployments, revisions, plans, parts, keys = [
+        kinds = ("artifact", "deployment", "job", "revision", "plan", "plan_part", "key")
+        artifacts, deployments, jobs, revisions, plans, parts, keys = [
             await self._store.list_all(kind, unreadable=unreadable) for kind in kinds
         ]
         bad = [(u.kind, u.workspace, u.name) for u in unreadable]
-        stored = Stored(artifacts, deployments, revisions, plans, parts, keys, blobs, bad)
+        stored = Stored(artifacts, deployments, jobs, revisions, plans, parts, keys, blobs, bad)
         return may_go(stored, self._keep, self._clock.now())
 
     async def _drop(self, digest: str) -> bool:
@@ -135,5 +146,6 @@ def _collected(garbage: Garbage, uploads: list[int], rows: dict[str, int]) -> Co
         blobs=len(garbage.blobs) + len(uploads),
         blob_bytes=sum(blob.size_bytes for blob in garbage.blobs) + sum(uploads),
         keys=tuple(f"{key.workspace}/{key.name}" for key in garbage.keys),
+        jobs=len(garbage.jobs),
         rows=rows,
     )

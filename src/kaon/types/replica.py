@@ -86,6 +86,7 @@ class ReplicaStatus(Model):
     workspace: str
     deployment: str
     revision: int
+    kind: WorkloadKind = WorkloadKind.SERVICE
     phase: Phase
     reason: str = ""
     since: float = Field(default=0, description="Epoch seconds at which the phase began.")

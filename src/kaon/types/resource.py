@@ -11,6 +11,7 @@ from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.dataset import DatasetSpec, DatasetStatus, DatasetVersionSpec, DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
+from kaon.types.job import JobSpec, JobStatus
 from kaon.types.key import KeySpec, KeyStatus
 from kaon.types.model import Model
 from kaon.types.plan import PlanPartSpec, PlanPartStatus, PlanSpec, PlanStatus
@@ -55,6 +56,7 @@ Deployment = Resource[DeploymentSpec, DeploymentStatus]
 Revision = Resource[RevisionSpec, RevisionStatus]
 Key = Resource[KeySpec, KeyStatus]
 Secret = Resource[SecretSpec, SecretStatus]
+JobResource = Resource[JobSpec, JobStatus]
 Cloud = Resource[CloudSpec, CloudStatus]
 PlanResource = Resource[PlanSpec, PlanStatus]
 PlanPartResource = Resource[PlanPartSpec, PlanPartStatus]

@@ -140,12 +140,12 @@ async def test_a_file_that_envoy_refuses_changes_nothing_and_is_told_with_the_re
     spoilt.write_text(json.dumps(content))
     spoilt.rename(path)
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return "no_such_field" in (await world.edge.status()).rejected
 
     # Nobody but the edge writes here, so a spoilt file is no news to it: it says only what Envoy says.
     world.edge.configuration._versions[path] = "spoilt"
-    await until(told)
+    await until(reported)
     assert (await world.client.get("/shop")).status_code == 200
 
 
@@ -193,10 +193,10 @@ async def test_a_taken_port_is_told_and_taken_over_once_it_is_free(world: World)
         world.supervise()
         await world.serve(await world.replica())
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return "in use" in (await world.edge.status()).rejected
 
-        await until(told)
+        await until(reported)
 
     async def serves() -> bool:
         try:
@@ -232,10 +232,10 @@ async def test_its_log_is_begun_anew_when_it_is_long_and_is_read_on(world: World
     world.edge.layout.clusters.with_name("spoilt").write_text("{")
     world.edge.layout.clusters.with_name("spoilt").rename(world.edge.layout.clusters)
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return "clusters/edge.json" in world.edge.process.refusal() and log.stat().st_size < 2**16
 
-    await until(told)
+    await until(reported)
 
 
 async def test_idle_it_uses_little_memory(world: World) -> None:

@@ -471,6 +471,30 @@ async def test_a_control_plane_that_finds_a_trial_ends_it_before_anything_else()
     assert world.state().trials[-1].outcome == "stopped"
 
 
+async def test_a_request_that_the_release_before_stored_in_the_status_is_tried() -> None:
+    world = World()
+    await world.deploy()
+    await world.stand(tuning=TuningStatus(asked={"max_batch": 16}, asked_by="ann"))
+    world.start()
+    await world.settle()
+    await world.until(lambda s: s.trial is not None)
+    trial = (await world.tuned()).trial
+    assert trial is not None
+    assert (trial.after, trial.asked_by) == ({"max_batch": 16}, "ann")
+
+
+async def test_commands_from_before_a_restart_are_carried_out_once() -> None:
+    world = World()
+    await world.deploy()
+    await world.write_command(TunerAction.SET, {"max_batch": 8})
+    await world.write_command(TunerAction.SET, {"max_batch": 4})
+    world.start()
+    await world.settle()
+    await world.live(20)
+    tuned = await world.tuned()
+    assert (tuned.values, tuned.before, tuned.command) == ({"max_batch": 4}, ({}, {"max_batch": 8}), 2)
+
+
 async def test_a_request_from_before_the_tuner_was_switched_off_is_refused() -> None:
     world = World()
     await world.deploy()

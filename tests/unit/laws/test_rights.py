@@ -52,7 +52,7 @@ def test_revoked_and_expired_keys_have_nothing() -> None:
 
 def test_what_the_owner_lost_is_lost() -> None:
     child = key("child", Role.EDITOR, workspace="shop", owner_uid="boss")
-    assert stand(child, key("boss", Role.VIEWER, workspace="shop")).rights == {Right.READ}
+    assert stand(child, key("boss", Role.VIEWER, workspace="shop")).rights == {Right.READ, Right.JOBS}
     assert "revoked" in stand(child, key("boss", Role.ADMIN, revoked_at=1.0)).lapsed
     assert "expired" in stand(child, key("boss", Role.ADMIN, expires_at=1.0)).lapsed
     assert stand(child, key("boss", Role.ADMIN, workspace="other")).lapsed

@@ -81,5 +81,5 @@ def test_any_counts_have_an_answer_that_fits_them(new: Counts, old: Counts, marg
 def test_more_calls_of_the_same_kind_never_weaken_the_evidence(calls: int, bad: int) -> None:
     new, old = Counts(calls, min(bad, calls)), Counts(calls, 0)
     more = compare(Counts(new.calls * 10, new.bad * 10), Counts(old.calls * 10, 0), 0.01)
-    known = compare(new, old, 0.01)
-    assert known.verdict in (SequentialVerdict.UNKNOWN, more.verdict)
+    whole = compare(new, old, 0.01)
+    assert whole.verdict in (SequentialVerdict.UNKNOWN, more.verdict)

@@ -143,7 +143,7 @@ async def test_an_unavailable_store_is_reported_and_awaited(monkeypatch: pytest.
     with pytest.raises(Unavailable):
         await of.current()
     following = asyncio.create_task(of.run())
-    with of.changes_of("workspace", "", "team") as changed:
+    with of.changes_of(("workspace", "", "team")) as changed:
         assert not await changed.within(0)
         made = await store.create("workspace", "", "team", spec())
         store.away = False
@@ -177,7 +177,7 @@ async def test_an_older_store_in_its_place_is_read_again(monkeypatch: pytest.Mon
         await store.create("workspace", "", name, spec())
     following = asyncio.create_task(of.run())
     await of.current()
-    with of.subscribe() as subscription, of.changes_of("workspace", "", "lost") as changed:
+    with of.subscribe() as subscription, of.changes_of(("workspace", "", "lost")) as changed:
         store.restore(backup)
         assert await changed.within(10)
         told = {change.name: change.deleted for change in await anext(subscription)}

@@ -27,6 +27,7 @@ from pathlib import Path
 from kaon import log, proc, processes
 from kaon.build import archive
 from kaon.build.environments import Environments
+from kaon.build.limits import DEFAULT_LIMITS, ArtifactLimits
 from kaon.clock import Clock
 from kaon.drivers.port import Addresses, Capabilities, DatasetFolders, Fetch, LogLine, PlaceObservation, Workload
 from kaon.drivers.process import logs
@@ -71,13 +72,15 @@ class ProcessDriver:
         keep: KeptOnDisk = KEEP,
         datasets: DatasetFolders | None = None,
         owners: Callable[[], Awaitable[Collection[str]]] | None = None,
+        limits: ArtifactLimits = DEFAULT_LIMITS,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
         arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
-        has the folders of datasets, None: there are none here; `owners` gives the uids of what exists."""
+        has the folders of datasets, None: there are none here; `owners` gives the uids of
+        what exists; `limits` are those of artifacts."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
-        prepare = preparation(self._places, fetch, self._environments)
+        prepare = preparation(self._places, fetch, self._environments, limits)
         self._pruning, self._searching = Workers("prune", 1), Workers("look", 2)
         self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump, datasets)
         self._clock = clock
@@ -98,7 +101,8 @@ class ProcessDriver:
 
     async def health(self) -> PlaceHealth:
         await self._adopted()
-        used, free = totals(self._machine(), self._promised())
+        machine = self._machine()
+        used, free = totals(machine, self._promised())
         disk_bytes = shutil.disk_usage(self._places.home).free
         low = disk_bytes < _DISK_LEAST_BYTES
         return PlaceHealth(
@@ -106,6 +110,7 @@ class ProcessDriver:
             reason=f"The disk has {disk_bytes / 2**20:,.0f} MiB left." if low else "",
             used=used,
             free=free,
+            cores=machine.cpus,
         )
 
     async def start(self, workload: Workload) -> None:
@@ -116,7 +121,8 @@ class ProcessDriver:
             return
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
-        if spec.datasets and self._datasets is None:
+        call = workload.launch.call
+        if (spec.datasets or (call and call.inputs)) and self._datasets is None:
             raise WorkloadRefused("There are no datasets here.", hint="Deploy it to a cloud that has datasets.")
         folder = str(self._places.volume(spec.workspace, spec.deployment, spec.deployment_uid))
         if spec.alone and any(r.data_dir == folder and not r.exited for r in self._replicas.values()):

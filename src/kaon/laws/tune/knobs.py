@@ -14,7 +14,7 @@ from enum import StrEnum
 from kaon.types.knobs import KnobValues
 from kaon.types.tuning import Reach
 
-__all__ = ["CubePoint", "Knob", "KnobShape", "KnobValues", "Reach", "Space", "shares"]
+__all__ = ["CubePoint", "Knob", "KnobShape", "KnobValues", "Reach", "Space"]
 
 MOST_KNOBS = 8
 """With more dimensions perturbations show less."""
@@ -128,16 +128,3 @@ def _furthest(knob: Knob, start: float, side: int) -> float:
     nearest = min(max(start, knob.low), knob.high)
     steps = max(side * (value - nearest), 1)
     return min(max(nearest + side * steps, knob.low), knob.high)
-
-
-def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> KnobValues:
-    """A split moved down its slopes by exponentiated gradient; no part falls below `floor`, all sum to 1.
-
-    ValueError when there are too many parts for the floor.
-    """
-    if len(before) * floor > 1:
-        raise ValueError(f"{len(before)} parts of at least {floor} are more than the whole")
-    raised = {name: max(before[name], floor) * math.exp(-rate * slopes[name]) for name in before}
-    total = sum(raised.values())
-    free = 1 - floor * len(before)
-    return {name: floor + free * part / total for name, part in raised.items()}

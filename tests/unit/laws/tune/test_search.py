@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kaon.laws.tune import epoch, gate, knobs, randomness, record, spsa, warm
+from kaon.laws.tune import epoch, gate, randomness, record, spsa, warm
 from kaon.laws.tune.epoch import Depth, Search
 from kaon.laws.tune.gate import Block, Played
 from kaon.laws.tune.knobs import Knob, KnobShape, KnobValues, Reach, Space
@@ -68,14 +68,6 @@ def test_a_whole_number_may_always_move_by_one(largest: int) -> None:
 def test_a_pool_knob_among_the_changed_ones_needs_the_whole_pool() -> None:
     assert SPACE.reach(START, {**START, "batch": 4.0}) is Reach.REPLICA
     assert SPACE.reach(START, {**START, "batch": 4.0, "share": 0.3}) is Reach.POOL
-
-
-def test_a_split_leaves_two_per_cent_for_the_worst_and_sums_to_one() -> None:
-    split = knobs.shares({"here": 0.5, "there": 0.5}, {"here": -9.0, "there": 9.0}, 5.0)
-    assert split["there"] >= 0.02
-    assert sum(split.values()) == pytest.approx(1)
-    with pytest.raises(ValueError, match="more than the whole"):
-        knobs.shares({str(i): 1 / 60 for i in range(60)}, {str(i): 0.0 for i in range(60)}, 1.0)
 
 
 def test_one_wild_block_does_not_carry_a_difference_away() -> None:
