@@ -188,9 +188,11 @@ def a_model(draw: Any, depth: int) -> Typed:
         def size(self) -> int:
             return 3
 
-    told = draw(st.sampled_from([{}, {"alias": "theA"}, {"serialization_alias": "out-a", "validation_alias": "in-a"}]))
+    aliases = draw(
+        st.sampled_from([{}, {"alias": "theA"}, {"serialization_alias": "out-a", "validation_alias": "in-a"}])
+    )
     base = draw(st.sampled_from([Base, Counted]))
-    described = {field: (hint, Field(**(told if field == "a" else {}))) for field, (hint, _) in fields.items()}
+    described = {field: (hint, Field(**(aliases if field == "a" else {}))) for field, (hint, _) in fields.items()}
     made = create_model(name, __base__=base, **described)
     given = st.fixed_dictionaries({field: values for field, (_, values) in fields.items()})
     return made, given.map(lambda arguments: made(**arguments))

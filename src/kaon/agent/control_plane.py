@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,10 +24,15 @@ from kaon.agent.plan_file import PlanReader
 from kaon.agent.ports import AgentCall
 from kaon.errors import DiskFull, Unavailable, from_problem
 from kaon.types.hosts import uses_tls
+from kaon.types.job import AttemptEnd, AttemptNews
 from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
 from kaon.types.traffic import TrafficTaken
 
 _TIMEOUT_S = 10.0
+_UPLOADED_S = 120.0
+"""How long the control plane may take for one chunk of an upload, and to check the file."""
+_ENDED_S = 60.0
+"""How long it may take to publish what an attempt has made."""
 _CHUNK_BYTES = 2**20
 _PART = ".part"
 _PART_S = 86_400.0
@@ -95,6 +101,33 @@ class ControlPlaneClient:
         answer = await self._get(f"/replicas/{replica}/secrets", {}, 0)
         return _read(_SECRETS.validate_json, answer.content)
 
+    async def attempt_secrets(self, attempt: str) -> dict[str, str]:
+        answer = await self._get(f"/attempts/{attempt}/secrets", {}, 0)
+        return _read(_SECRETS.validate_json, answer.content)
+
+    async def attempt_news(self, attempt: str, news: AttemptNews) -> None:
+        await self._post(f"/attempts/{attempt}/news", news.model_dump_json())
+
+    async def missing_files(self, attempt: str, digests: Sequence[str]) -> list[str]:
+        body = json.dumps({"digests": list(digests)})
+        return _read(_missing, (await self._post(f"/attempts/{attempt}/missing-files", body)).content)
+
+    async def upload_file(self, attempt: str, digest: str, file: Path) -> None:
+        length = {"content-length": str(file.stat().st_size)}
+        timeout = httpx2.Timeout(_TIMEOUT_S, read=_UPLOADED_S, write=_UPLOADED_S)
+        with _unavailable():
+            answer = await self._client.put(
+                f"/attempts/{attempt}/files/{digest}", content=_chunks(file), headers=length, timeout=timeout
+            )
+        _check(answer)
+
+    async def attempt_end(self, attempt: str, end: AttemptEnd) -> None:
+        await self._post(f"/attempts/{attempt}/end", end.model_dump_json(), timeout_s=_ENDED_S)
+
+    async def _post(self, path: str, content: str, timeout_s: float = _TIMEOUT_S) -> httpx2.Response:
+        with _unavailable():
+            return _check(await self._client.post(path, content=content, headers=_JSON, timeout=timeout_s))
+
     async def next_call(self, wait_s: float) -> AgentCall | None:
         answer = await self._get("/calls", {"wait_s": wait_s}, wait_s)
         return None if answer.status_code == 204 else _read(AgentCall.model_validate_json, answer.content)
@@ -140,6 +173,18 @@ class ControlPlaneClient:
             part.unlink()
             raise Unavailable("The artifact's download was continued and does not have its digest; it begins anew.")
         os.replace(part, target)
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    """The bytes of a file, read in threads."""
+    with await asyncio.to_thread(file.open, "rb") as opened:
+        while chunk := await asyncio.to_thread(opened.read, _CHUNK_BYTES):
+            yield chunk
+
+
+def _missing(content: bytes) -> list[str]:
+    missing = json.loads(content)["missing"]
+    return [digest for digest in missing if isinstance(digest, str)]
 
 
 def _sweep(folder: Path) -> None:

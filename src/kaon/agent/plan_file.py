@@ -28,7 +28,8 @@ class PlanReader:
             return Plan.model_validate(data)
         rest = Plan.model_validate({**data, "parts": {}})
         self._parts = {name: self._part(name, part) for name, part in data["parts"].items()}
-        return Plan.of(rest.cloud, rest.grants, {name: part for name, (_, part) in self._parts.items()})
+        parts = {name: part for name, (_, part) in self._parts.items()}
+        return Plan.of(rest.cloud, rest.grants, parts, rest.attempts)
 
     def _part(self, name: str, data: Any) -> tuple[Any, PlanPart]:
         previous = self._parts.get(name)

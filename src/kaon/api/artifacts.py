@@ -65,9 +65,9 @@ async def get_artifact(
     caller: WithCaller,
 ) -> ArtifactView:
     """One artifact."""
-    seen = await _seen(context, caller, ws)
+    visible = await _visible_digests(context, caller, ws)
     found = await context.store.find("artifact", ws, digest)
-    if found is None or (seen is not None and digest not in seen):
+    if found is None or (visible is not None and digest not in visible):
         raise NotFound(f"There is no artifact '{digest}'.", hint="List them: kaon get artifacts")
     response.headers["etag"] = etag(found.uid, found.generation)
     return _view(found, await _whole(context, found))
@@ -76,14 +76,14 @@ async def get_artifact(
 @router.delete("/{digest}", right=Right.WRITE, status_code=204)
 async def delete_artifact(ws: WorkspaceParam, digest: DigestParam, context: WithContext, caller: WithCaller) -> None:
     """Delete an artifact that no deployment and no revision uses."""
-    seen = await _seen(context, caller, ws)
-    if seen is not None and digest in seen:
+    visible = await _visible_digests(context, caller, ws)
+    if visible is not None and digest in visible:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
     async def attempt() -> None:
         artifact: Artifact | Unreadable | None
         try:
-            artifact = None if seen is not None else await context.store.find("artifact", ws, digest)
+            artifact = None if visible is not None else await context.store.find("artifact", ws, digest)
         except UnreadableRow as error:
             artifact = error.row
         if artifact is None:
@@ -111,7 +111,7 @@ async def upload_artifact_by_digest(
     caller: WithCaller,
 ) -> ArtifactView:
     """Make an artifact of a complete upload: 201, or 200 when the workspace has it already, without an upload."""
-    visible = await _seen(context, caller, ws)
+    visible = await _visible_digests(context, caller, ws)
     existing = await context.store.find("artifact", ws, digest) if visible is None or digest in visible else None
     if existing is not None and await _is_intact(context, digest):
         response.status_code = 200
@@ -272,7 +272,7 @@ async def _whole(context: ApiContext, artifact: Artifact) -> Manifest:
         return artifact.spec.manifest
 
 
-async def _seen(context: ApiContext, caller: Caller, ws: str) -> set[str] | None:
+async def _visible_digests(context: ApiContext, caller: Caller, ws: str) -> set[str] | None:
     """The digests that the key may see: those of its deployments' revisions; None when it may see all."""
     if caller.rights.deployments is None:
         return None

@@ -13,9 +13,11 @@ from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.types.dataset import DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
+from kaon.types.job import JobRequest
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Artifact, Deployment, Unreadable
 from kaon.types.route import RESERVED
+from kaon.types.service import runs_alone
 
 IDENTITY_VARIABLE = "KAON_KEY"
 _LONGEST_VALUE = 65_536
@@ -70,7 +72,8 @@ async def check_spec(
     before = () if current is None else templates_of(current.spec)
     for place, template in enumerate(templates_of(spec)):
         is_new = before[place : place + 1] != (template,)  # promoting a shadow deploys its template
-        await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        artifact = await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        check_alone(spec, template, artifact)
         if now is not None and is_new:
             await _keep_artifact(store, workspace, template.artifact, now)
             for version in mounted(template):
@@ -95,8 +98,8 @@ def with_dataset_versions(snapshot: Snapshot, workspace: str, spec: DeploymentSp
 
 async def _check_template(
     store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None, *, is_new: bool
-) -> None:
-    _check_variables(template)
+) -> Artifact:
+    check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
         raise _no_artifact(workspace, template.artifact)
@@ -115,6 +118,7 @@ async def _check_template(
             raise Unprocessable(
                 f"There is no secret '{secret}' in workspace '{workspace}'.", hint=f"Set it: kaon secret set {secret}"
             )
+    return artifact
 
 
 async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
@@ -189,18 +193,19 @@ async def _artifacts(store: Store, workspace: str, spec: DeploymentSpec) -> list
     return [artifact for artifact in found if artifact is not None]
 
 
-def _check_variables(template: Template) -> None:
-    if IDENTITY_VARIABLE in template.env.keys() | template.secrets.keys():
+def check_variables(given: Template | JobRequest) -> None:
+    """Raises `Unprocessable` for variables that a process cannot have."""
+    if IDENTITY_VARIABLE in given.env.keys() | given.secrets.keys():
         raise Unprocessable(
             f"{IDENTITY_VARIABLE} is set by the platform to the service's own key.", hint="Use another variable."
         )
-    if twice := sorted(template.env.keys() & template.secrets.keys()):
+    if twice := sorted(given.env.keys() & given.secrets.keys()):
         raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Remove one of them.")
-    if sum(len(name) + len(value.encode()) for name, value in template.env.items()) > _MOST_BYTES:
+    if sum(len(name) + len(value.encode()) for name, value in given.env.items()) > _MOST_BYTES:
         raise Unprocessable(
             f"The variables have more than {_MOST_BYTES:,} bytes together.", hint="Keep them in a file."
         )
-    for name, value in template.env.items():
+    for name, value in given.env.items():
         if "\0" in value or len(value) > _LONGEST_VALUE:
             raise Unprocessable(f"The value of {name} cannot be an environment variable.", hint="Keep it in a file.")
 
@@ -219,6 +224,24 @@ def _check_use_of_secrets(caller: Caller, template: Template, current: Deploymen
         raise Forbidden(
             "This key is for some deployments only and cannot give them other secrets of the workspace.",
             hint="Use a key for the whole workspace.",
+        )
+
+
+def check_alone(spec: DeploymentSpec, template: Template, artifact: Artifact) -> None:
+    """Raises `Unprocessable` for a second replica, a canary or a shadow of a service whose state is in a folder."""
+    service = artifact.spec.manifest.service
+    if not runs_alone(service, template.env.keys() | template.secrets.keys()):
+        return
+    beside = {
+        f"{spec.scaling.max} replicas": spec.scaling.max > 1,
+        "a canary": spec.rollout.canary is not None,
+        "a shadow": spec.shadow is not None,
+    }
+    if wants := [what for what, is_wanted in beside.items() if is_wanted]:
+        raise Unprocessable(
+            f"'{service.name}' keeps its state in a folder, so only one replica may run; the spec has {wants[0]}.",
+            hint="Set --replicas 1, no canary and no shadow; or keep the state in a database server: "
+            "--secret DATABASE_URL=NAME with state='database'.",
         )
 
 

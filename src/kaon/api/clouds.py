@@ -24,6 +24,7 @@ from kaon.api.problems import Unprocessable
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
+from kaon.store.snapshot import attempts_place
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right, identity_name
 from kaon.types.kind import Verb
@@ -31,7 +32,7 @@ from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
 from kaon.types.place import PlaceHealth, PlaceState
 from kaon.types.plan import Plan, Report
-from kaon.types.replica import Phase, ReplicaSpec
+from kaon.types.replica import Phase, ReplicaSpec, WorkloadKind
 from kaon.types.resource import Cloud
 from kaon.types.traffic import Traffic, TrafficTaken
 
@@ -70,7 +71,8 @@ async def get_plan(
     accept = request.headers.get("accept", "")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    with context.streams.open(caller.uid), context.snapshot.changes_of("plan", "", cloud) as changed:
+    places = ("plan", "", cloud), attempts_place(cloud)
+    with context.streams.open(caller.uid), context.snapshot.changes_of(*places) as changed:
         while True:
             await _check_key(context, caller)
             plan = context.plans.text(cloud, accept)
@@ -127,8 +129,8 @@ async def post_traffic(cloud: CloudParam, body: Traffic, context: WithContext) -
 async def get_artifact_bytes(
     cloud: CloudParam, digest: Annotated[Digest, Path()], request: Request, context: WithContext
 ) -> StreamingResponse:
-    """An artifact's bytes, for a replica of the current plan; with `Range: bytes=N-` those from N on."""
-    named = [r for r in _replicas(context, cloud) if r.artifact == digest]
+    """An artifact's bytes, for a replica or attempt of the current plan; with `Range: bytes=N-` those from N on."""
+    named = [r for r in _workloads(context, cloud) if r.artifact == digest]
     artifact = context.snapshot.find("artifact", named[0].workspace, digest) if named else None
     if artifact is None or not await context.blobs.has(digest):
         raise NotFound(f"There is no artifact '{digest}' for this cloud.")
@@ -173,7 +175,7 @@ async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, context: Wi
     declares = artifact.spec.manifest.service.uses is not None
     own = identity_name(spec.deployment, spec.revision if declares else None)
     named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: own}
-    return {variable: _open(context, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
+    return {variable: open_secret(context, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
 
 
 @router.get("/{cloud}/calls", right=Right.AGENT, response_model=AgentCall, responses={204: {"description": "Nothing."}})
@@ -218,7 +220,15 @@ def _replicas(context: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
     return () if found is None else (*found.plan.replicas, *found.plan.standby)
 
 
-def _open(context: ApiContext, workspace: str, name: str) -> str:
+def _workloads(context: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
+    """The replicas, and the attempts of jobs."""
+    found = context.plans.of(cloud)
+    attempts = found.plan.attempts if found else ()
+    return (*_replicas(context, cloud), *(attempt.replica for attempt in attempts))
+
+
+def open_secret(context: ApiContext, workspace: str, name: str) -> str:
+    """The value of a secret. Raises `NotFound` when there is none."""
     secret = context.snapshot.find("secret", workspace, name)
     if secret is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{workspace}'.", hint=f"kaon secret set {name}")
@@ -229,7 +239,8 @@ def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
     """The cloud as `caller` may see it, at `now` (epoch seconds)."""
     status: CloudStatus = cloud.status
     report = status.report or Report(cloud=cloud.name)
-    visible = [r for r in report.replicas if caller.rights.sees(r.workspace, r.deployment)]
+    services = (r for r in report.replicas if r.kind is WorkloadKind.SERVICE)
+    visible = [r for r in services if caller.rights.sees(r.workspace, r.deployment)]
     return CloudView(
         name=cloud.name,
         driver=cloud.spec.driver,

@@ -7,13 +7,14 @@ the order of the manifest. The version is created when all are there, with the n
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import Path as PathParameter
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from kaon.api import audit, edits
 from kaon.api.collection import Collection, ReadContext, not_found
@@ -46,7 +47,7 @@ from kaon.datasets.versions import (
     version_named,
     versions_of,
 )
-from kaon.errors import Conflict, Forbidden, InvalidInput, Unavailable
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound, RequestTimeout
 from kaon.laws.datasets import LATEST, check_files, difference, ranges, size_of
 from kaon.sdk.codec import codec_of
 from kaon.sdk.problems import invalid
@@ -191,7 +192,7 @@ async def begin_push(
     files = [file for file in distinct(manifest.files) if file.digest in left]
     if missing:
         await check_dataset_bytes(context, ws, size_of(files))
-    context.pushes.begin(ws, name, digest, manifest)
+    context.pushes.add(ws, digest, manifest)
     return Push(push=digest, missing=ranges(_first_of_each(manifest, left)), missing_bytes=size_of(files))
 
 
@@ -207,6 +208,23 @@ def _manifest(data: bytes) -> tuple[str, DatasetManifest]:
         ) from None
     check_files(manifest.files)
     return f"sha256:{content_hash(manifest)}", manifest
+
+
+def _pushed(context: ApiContext, ws: str, push: str) -> DatasetManifest:
+    """The manifest of a push. Raises `NotFound` when the server does not hold it any more."""
+    found = context.pushes.find(ws, push)
+    if found is None:
+        raise NotFound("This push is not known, or no longer.", hint="Send its manifest again.")
+    return found
+
+
+async def manifest_read(context: ApiContext, ws: str, digest: str) -> DatasetManifest:
+    """A stored manifest. Raises `NotFound`, `Unavailable`."""
+    found = context.manifests.find(ws, digest)
+    if found is None:
+        found = await read_manifest(context.blobs.within(ws), digest)
+        context.manifests.add(ws, digest, found)
+    return found
 
 
 def _first_of_each(manifest: DatasetManifest, missing: set[str]) -> list[int]:
@@ -232,9 +250,12 @@ async def put_files(
 ) -> None:
     """Send files of a push: the bytes of `count` files from the `first` on, one after the other."""
     _check_whole(caller)
-    files = _some(context.pushes.manifest(ws, name, push), first, count)
+    files = _some(_pushed(context, ws, push), first, count)
     with context.streams.open(caller.uid):
-        await context.blobs.within(ws).put_files([(f.digest, f.size_bytes) for f in files], request.stream())
+        try:
+            await context.blobs.within(ws).put_files([(f.digest, f.size_bytes) for f in files], request.stream())
+        except ClientDisconnect:
+            raise RequestTimeout("The request was cut.", hint="Begin the push again: it goes on from there.") from None
 
 
 @router.put("/{name}/pushes/{push}/files/{digest}", right=Right.WRITE, status_code=204)
@@ -248,7 +269,7 @@ async def put_uploaded_file(
 ) -> None:
     """Take a large file of a push from a complete upload: see `/workspaces/{ws}/uploads`."""
     _check_whole(caller)
-    if all(file.digest != digest for file in context.pushes.manifest(ws, name, push).files):
+    if all(file.digest != digest for file in _pushed(context, ws, push).files):
         raise Unprocessable(f"The push has no file {digest}.")
     space = context.blobs.within(ws)
     if not await space.missing([digest]):
@@ -268,7 +289,7 @@ async def create_version(
 ) -> DatasetVersionView:
     """Create the next version (201) of a push whose files are all there; 200: the latest one has equal files."""
     _check_whole(caller)
-    manifest = context.pushes.manifest(ws, name, body.push)
+    manifest = _pushed(context, ws, body.push)
     space = context.blobs.within(ws)
 
     async def attempt() -> tuple[DatasetVersion, bool]:
@@ -288,7 +309,7 @@ async def create_version(
     async with space.deciding:  # nothing of it is collected before the version names it
         await keep_manifest(space, manifest)
         version, is_new = await edits.retry_on_conflict(attempt)
-    context.pushes.end(ws, name, body.push)
+    context.pushes.drop(ws, body.push)
     await context.snapshot.at_least(context.store.written)
     response.status_code = 201 if is_new else 200
     return _version_view(version, ReadContext(context, caller, ws))
@@ -354,7 +375,7 @@ async def files_streamed(
 ) -> StreamingResponse:
     """A part of a version's files, as one stream. Raises `Unprocessable` for files that it does not have."""
     space = context.blobs.within(ws)
-    files = _some(await read_manifest(space, manifest), first, count)
+    files = _some(await manifest_read(context, ws, manifest), first, count)
     if offset > files[0].size_bytes:
         raise Unprocessable("The first file has less bytes than `offset`.")
     return StreamingResponse(
@@ -373,9 +394,10 @@ async def get_difference(
     caller: WithCaller,
 ) -> DatasetDifference:
     """What a version has that `base` has not, by path."""
-    space = context.blobs.within(ws)
     older, newer = _seen(context, caller, ws, base), _seen(context, caller, ws, name)
-    found = difference(await read_manifest(space, older.spec.manifest), await read_manifest(space, newer.spec.manifest))
+    found = difference(
+        await manifest_read(context, ws, older.spec.manifest), await manifest_read(context, ws, newer.spec.manifest)
+    )
     return DatasetDifference(
         added=found.added[:_SHOWN],
         removed=found.removed[:_SHOWN],
@@ -386,7 +408,7 @@ async def get_difference(
     )
 
 
-@versions_router.post("/{name}/verify", right=Right.READ)
+@versions_router.post("/{name}/verify", right=Right.WRITE)
 async def verify_version(
     ws: WorkspaceParam,
     name: VersionParam,
@@ -395,23 +417,28 @@ async def verify_version(
     context: WithContext,
     caller: WithCaller,
 ) -> FilesVerified:
-    """Read `count` stored files of a version from the `first` on, and compare them with their digests."""
+    """Read `count` stored files of a version from the `first` on, and compare them with their digests.
+
+    Damaged bytes are deleted, so that the next push of the file sends it again.
+    """
+    _check_whole(caller)
     version, space = _seen(context, caller, ws, name), context.blobs.within(ws)
-    files = _some(await read_manifest(space, version.spec.manifest), first, count)
+    files = _some(await manifest_read(context, ws, version.spec.manifest), first, count)
     with context.streams.open(caller.uid):
         damaged = [file for file in files if not await _is_whole(space, file)]
+    for file in damaged:
+        await space.delete(file.digest)
     return FilesVerified(files=len(files), size_bytes=size_of(files), damaged=tuple(damaged))
 
 
 async def _is_whole(space: Blobs, file: DatasetFile) -> bool:
-    if await space.missing([file.digest]):
-        return False
+    sha256 = hashlib.sha256()
     try:
-        async for _ in space.read(file.digest):
-            pass
-    except Unavailable:
+        async for chunk in space.read_files([file.digest]):
+            await asyncio.to_thread(sha256.update, chunk)
+    except NotFound:
         return False
-    return True
+    return f"sha256:{sha256.hexdigest()}" == file.digest
 
 
 @versions_router.delete("/{name}", right=Right.WRITE, status_code=204)

@@ -10,6 +10,7 @@ FREED_BY = {
     "artifact": "kaon rm artifact --unused",
     "dataset": "kaon dataset rm NAME@N",
     "deployment": "kaon rm NAME",
+    "job": "kaon job rm --ended",
     "key": "kaon key revoke NAME",
     "secret": "kaon secret rm NAME",
 }
@@ -62,6 +63,13 @@ async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
     await context.snapshot.at_least(context.store.written)
     if sum(a.spec.size_bytes for a in context.snapshot.list("artifact", ws)) + more_bytes > most:
         raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
+
+
+def check_jobs(context: ApiContext, ws: str, more: int) -> None:
+    """Raises `QuotaReached` when the workspace may not have `more` jobs, waiting and ended ones together."""
+    most = context.settings.most_jobs
+    if context.snapshot.count("job", ws) + more > most:
+        raise _reached(f"{most:,} jobs", ws, "job", "KAON_MOST_JOBS")
 
 
 async def check_dataset_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:

@@ -1,7 +1,7 @@
 """Answers calls of paths where nothing is deployed, which the edge sends here when they have a key.
 
 A caller whose key is valid gets a suggestion, of the deployments that this key may read or call. With another key the
-answer is that of a deployment that exists, so that nobody learns by it which ones do. The edge itself answers calls
+answer is that of a deployment that exists, so that it does not show which ones do. The edge itself answers calls
 without a key, and all of them while the API does not run.
 """
 

@@ -230,8 +230,11 @@ def remove(folder: Path) -> None:
     """Delete an unpacked artifact, although it is read-only. Does nothing when it does not exist."""
     if not folder.is_dir():
         return
-    for directory, _, _ in os.walk(folder):
-        Path(directory).chmod(0o700)
+    folder.chmod(0o700)
+    for directory, names, _ in os.walk(folder):
+        for below in (Path(directory, name) for name in names):
+            if not below.is_symlink():
+                below.chmod(0o700)  # before it is listed
     shutil.rmtree(folder)
 
 

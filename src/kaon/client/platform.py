@@ -170,10 +170,10 @@ class PlatformClient:
         *,
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
-        answer: type[M],
         timeout_s: float | None = None,
+        answer: type[M],
     ) -> M:
-        """Send `body` and return the answer, for which `timeout_s` replaces the client's."""
+        """Send `body` and return the answer. `timeout_s`: other than that of the client."""
         return self._parsed(answer, self._sent(method, path, query or {}, _content(body), headers, timeout_s))
 
     def read_tagged(self, model: type[M], path: str) -> tuple[M, str]:
@@ -230,6 +230,31 @@ class PlatformClient:
                 timeout=httpx2.Timeout(_UPLOAD_S, connect=_CONNECT_S),
             )
         return self._parsed(UploadView, _checked(response))
+
+    def send(
+        self, method: str, path: str, content: bytes | Iterator[bytes], size_bytes: int, query: Query | None = None
+    ) -> bytes:
+        """Send bytes; the answer's body."""
+        headers = {"content-type": "application/octet-stream", "content-length": str(size_bytes)}
+        timeout = httpx2.Timeout(600.0, connect=_CONNECT_S)
+        with self._kaon_errors():
+            response = self._http.request(
+                method, path, params=_query_texts(query or {}), content=content, headers=headers, timeout=timeout
+            )
+        return _checked(response).content
+
+    def chunks(self, path: str, **query: str | int | float | bool | None) -> Iterator[bytes]:
+        """The bytes of `GET path`, as they come."""
+        timeout = httpx2.Timeout(600.0, connect=_CONNECT_S)
+        headers = {"accept": "application/octet-stream", "accept-encoding": "identity"}
+        with (
+            self._kaon_errors(),
+            self._http.stream("GET", path, params=_query_texts(query), headers=headers, timeout=timeout) as response,
+        ):
+            if response.status_code >= 300:
+                response.read()
+                _checked(response)
+            yield from response.iter_raw(_CHUNK_BYTES)
 
     def lines(self, model: type[M], path: str, **query: str | int | float | bool | None) -> Iterator[M]:
         """The NDJSON lines of `GET path`, as they come, for as long as they come."""

@@ -9,6 +9,7 @@ from kaon.control.advising import AdviceController
 from kaon.control.clouds import CloudController
 from kaon.control.dataset_labels import DatasetLabelController
 from kaon.control.deployments import DeploymentController
+from kaon.control.jobs import JobController
 from kaon.control.loop import ReconcileLoop, Reconciler
 from kaon.control.minutes import MinutesController
 from kaon.control.planning import ROUTES_BYTES, PlanningController
@@ -64,6 +65,7 @@ class Controllers:
             DatasetLabelController(store, self._clock, self._snapshot),
             CloudController(store, self._clock, self._snapshot),
             self._deployments,
+            JobController(store, vault, self._clock, self._snapshot),
             PlanningController(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,

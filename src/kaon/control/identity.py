@@ -173,7 +173,18 @@ class Identities:
             owner_uid=deployment.spec.owner_uid if uses is None else "",
             priority=priority,
             deployment_uid=deployment.uid,
+            jobs=uses is not None and self._may_submit(deployment, revision, key),
         )
+
+    def _may_submit(self, deployment: Deployment, revision: Revision, key: resource.Key | None) -> bool:
+        """Whether a revision's key submits jobs: its artifact has some, and its owner acts in the whole workspace."""
+        owner = self._owner(deployment)
+        if owner is not None and owner.lapsed:
+            return key is not None and key.spec.jobs  # unchanged since the revision was deployed
+        if owner is not None and owner.deployments is not None:
+            return False
+        artifact = self._snapshot.find("artifact", revision.workspace, revision.spec.template.artifact)
+        return artifact is not None and bool(artifact.spec.manifest.jobs)
 
     async def _delete(self, found: AnyResource) -> None:
         try:

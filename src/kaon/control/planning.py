@@ -194,20 +194,20 @@ class PlanningController:
         self._routes_bytes = routes_bytes
         self._plans = StoredPlans(self._snapshot)
         self._before: dict[str, Planned] = {}
-        self._known: set[DeploymentKey] = set()
+        self._last_keys: set[DeploymentKey] = set()
 
     async def keys(self) -> Collection[DeploymentKey]:
         """Every cloud, and every plan of a deleted one."""
         await self._snapshot.at_least(self._store.written)
-        self._known = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
-        return self._known
+        self._last_keys = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
+        return self._last_keys
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """Every cloud after a change of inputs of plans; one that was added or deleted. Reports change no plan."""
         made_of = any(change.kind in _MADE_OF for change in changes)
-        gone = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
-        come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
-        return await self.keys() if made_of or gone or come else ()
+        deleted = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
+        added = {("", change.name) for change in changes if change.kind == "cloud"} - self._last_keys
+        return await self.keys() if made_of or deleted or added else ()
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Compute the plan, and write it if it changed."""

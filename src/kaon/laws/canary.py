@@ -57,14 +57,14 @@ _TYPICAL_CALLS = 100
 
 
 def follow(
-    spec: DeploymentSpec, status: RolloutStatus, target: int, anew: bool, samples: Sequence[Sample], now: float
+    spec: DeploymentSpec, status: RolloutStatus, target: int, restarted: bool, samples: Sequence[Sample], now: float
 ) -> CanaryStatus | None:
     """The canary of `target` with all calls counted and judged; None: there is no canary or no old revision."""
     rules, stable = spec.rollout.canary, status.stable
     if rules is None or stable is None or stable == target:
         return None
     canary, stopped = status.canary, status.state is RolloutState.STOPPED
-    if canary is None or canary.revision != target or (stopped and anew):
+    if canary is None or canary.revision != target or (stopped and restarted):
         canary, stopped = CanaryStatus(revision=target, since=now, until=now), False
     if stopped:
         return canary

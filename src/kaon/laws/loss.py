@@ -97,18 +97,18 @@ def joined(windows: list[LossInputs]) -> list[tuple[LossInputs, int]]:
     return out
 
 
-def loss(objective: Objective, seen: LossInputs, reference_s: float, price: float = LEAST_PRICE) -> Loss:
-    """The loss of `seen`.
+def loss(objective: Objective, inputs: LossInputs, reference_s: float, price: float = LEAST_PRICE) -> Loss:
+    """The loss of `inputs`.
 
     `reference_s` is the reference cost of a call, in replica-seconds; `price` is the dual variable y.
     """
-    calls = max(seen.arrivals, 1)
-    completed = seen.well / seen.arrivals if seen.arrivals else 1.0
-    busy = seen.busy_s / seen.ready_s if seen.ready_s > 0 else 0.0
-    latency = seen.latency_losses / calls
+    calls = max(inputs.arrivals, 1)
+    completed = inputs.well / inputs.arrivals if inputs.arrivals else 1.0
+    busy = inputs.busy_s / inputs.ready_s if inputs.ready_s > 0 else 0.0
+    latency = inputs.latency_losses / calls
     completion = max(0.0, objective.completion - completed) / (1 - objective.completion)
-    utilisation = _band(busy, objective.utilisation) if seen.arrivals and seen.ready_s > 0 else 0.0
-    cost = seen.paid_s / calls / reference_s if seen.arrivals else 0.0
+    utilisation = _band(busy, objective.utilisation) if inputs.arrivals and inputs.ready_s > 0 else 0.0
+    cost = inputs.paid_s / calls / reference_s if inputs.arrivals else 0.0
     weights = objective.weights
     total = weights.cost * cost + weights.latency * latency + weights.utilisation * utilisation + price * completion
     return Loss(total, latency, completion, utilisation, cost, completed, busy)

@@ -49,8 +49,7 @@ class PhaseDecision:
 def phase(*, cordoned: bool, seen_at: float, watched_since: float, now: float) -> PhaseDecision:
     """The phase of a cloud whose agent reported last at `seen_at`, 0: never. All times are epoch seconds.
 
-    Silence counts from `watched_since` on, when this control plane began to take reports: while there was none, nobody
-    could report.
+    Silence counts from `watched_since` on, when this control plane began to accept reports.
     """
     if not seen_at:
         return PhaseDecision(CloudPhase.JOINING, "Its agent has not reported yet.")
@@ -72,13 +71,13 @@ def place(current: str, running_in: Collection[str], clouds: Sequence[CloudState
     if reported is not None:
         return PlacementDecision(reported.name, "Its replicas run there.")
     chosen = min((cloud for cloud in clouds if cloud.phase in _PREFERENCE), key=_order, default=None)
-    gone = f"Cloud '{current}' was deleted. " if current else ""
+    deleted = f"Cloud '{current}' was deleted. " if current else ""
     if chosen is None:
         phases = ", ".join(f"'{cloud.name}' is {cloud.phase}" for cloud in sorted(clouds, key=_order))
-        return PlacementDecision("", f"{gone}No cloud takes it: {phases or 'none has joined'}.")
+        return PlacementDecision("", f"{deleted}No cloud takes it: {phases or 'none has joined'}.")
     if len(by_name) == 1:
-        return PlacementDecision(chosen.name, f"{gone}It is the only cloud.")
-    return PlacementDecision(chosen.name, f"{gone}Of the clouds that take deployments it joined first.")
+        return PlacementDecision(chosen.name, f"{deleted}It is the only cloud.")
+    return PlacementDecision(chosen.name, f"{deleted}Of the clouds that take deployments it joined first.")
 
 
 def _stays(cloud: CloudState) -> str:

@@ -37,12 +37,12 @@ class ReplicaState(Model):
 class ReplicaStates:
     """The reported replicas, by revision and ordinal."""
 
-    def __init__(self, seen: Iterable[ReplicaState]) -> None:
-        self._seen = {(s.revision, s.ordinal): s for s in seen}
+    def __init__(self, replicas: Iterable[ReplicaState]) -> None:
+        self._by_ordinal = {(s.revision, s.ordinal): s for s in replicas}
 
     def ready(self, revision: int, ordinals: Iterable[int]) -> set[int]:
         """Those of `ordinals` that are ready."""
-        return {o for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is Phase.READY}
+        return {o for o in ordinals if (s := self._by_ordinal.get((revision, o))) and s.phase is Phase.READY}
 
     def free(self, revision: int, ordinals: frozenset[int], count: int) -> frozenset[int]:
         """`count` ordinals besides `ordinals`: the lowest that are not reported.
@@ -50,13 +50,13 @@ class ReplicaStates:
         Without `ordinals`, those of running replicas come first: for callers that wait at zero, the agent starts a
         replica before a plan has it.
         """
-        used = ordinals | {o for r, o in self._seen if r == revision}
-        runs = () if ordinals else sorted(o for o in used if self._seen[revision, o].phase in _ALIVE)
+        used = ordinals | {o for r, o in self._by_ordinal if r == revision}
+        runs = () if ordinals else sorted(o for o in used if self._by_ordinal[revision, o].phase in _ALIVE)
         return frozenset(islice(chain(runs, (o for o in counting() if o not in used)), max(0, count)))
 
     def worst(self, revision: int, ordinals: Iterable[int]) -> ReplicaState | None:
         """The replica with the most informative failure."""
-        failing = [s for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is not Phase.READY]
+        failing = [s for o in ordinals if (s := self._by_ordinal.get((revision, o))) and s.phase is not Phase.READY]
         return max(
             failing,
             key=lambda s: (s.phase is Phase.CONFIG_ERROR, s.phase is Phase.CRASHED, s.restarts, -s.ordinal),
@@ -68,7 +68,7 @@ class ReplicaStates:
 
         One that is not reported is not late: its agent may be.
         """
-        for s in (self._seen.get((revision, o)) for o in sorted(ordinals)):
+        for s in (self._by_ordinal.get((revision, o)) for o in sorted(ordinals)):
             if s is None or s.phase is Phase.READY:
                 continue
             if s.phase is Phase.CONFIG_ERROR or s.restarts >= CRASHES:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from kaon.types.flight import ID_LENGTH
 from kaon.types.plan import EdgeStatus, Plan, Report
-from kaon.types.replica import ReplicaStatus
+from kaon.types.replica import ReplicaStatus, WorkloadKind
 from kaon.types.traffic import Sample
 
 TEXT_MOST = 4096
@@ -36,13 +36,21 @@ def accepted(report: Report, plan: Plan, before: Report | None) -> tuple[Report,
     """
     dropped: Dropped = Counter()
     identities = {replica.id: _identity(replica) for replica in (before.replicas if before else ())}
+    jobs = {replica.id for replica in (before.replicas if before else ()) if replica.kind is WorkloadKind.JOB}
+    jobs |= {attempt.replica.id for attempt in plan.attempts}
+    identities |= {
+        attempt.replica.id: (attempt.replica.name, attempt.replica.workspace, attempt.replica.deployment, 1)
+        for attempt in plan.attempts
+    }
     identities |= {
         spec.id: (spec.name, spec.workspace, spec.deployment, spec.revision) for spec in (*plan.replicas, *plan.standby)
     }
     replicas: dict[str, ReplicaStatus] = {}
     for replica in report.replicas:
         if identities.get(replica.id) == _identity(replica) and replica.id not in replicas:
-            replicas[replica.id] = _clipped(replica)
+            kind = WorkloadKind.JOB if replica.id in jobs else WorkloadKind.SERVICE
+            same = replica.kind is kind
+            replicas[replica.id] = _clipped(replica if same else replica.model_copy(update={"kind": kind}))
         else:
             dropped["replicas"] += 1
     held = _of(plan, report.held, "held", dropped)

@@ -11,12 +11,13 @@ made again at the next start) and those that own a deployment.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kaon.laws.rights import line
 from kaon.types.deployment import templates_of
-from kaon.types.resource import Artifact, Deployment, Key, PlanPartResource, PlanResource, Revision
+from kaon.types.resource import Artifact, Deployment, JobResource, Key, PlanPartResource, PlanResource, Revision
 
 DAY_S = 86_400.0
 BLOBS_S = 3600.0
@@ -33,6 +34,12 @@ class Keep:
     """Events of deleted resources."""
     keys_s: float = 30 * DAY_S
     """Keys after their end."""
+    jobs_s: float = 30 * DAY_S
+    """Jobs after their end."""
+    jobs: int = 10_000
+    """Ended jobs of a workspace; the oldest go first."""
+    job_bytes: int = 256 * 2**20
+    """Results of the ended jobs of a workspace, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class Stored:
 
     artifacts: Sequence[Artifact] = ()
     deployments: Sequence[Deployment] = ()
+    jobs: Sequence[JobResource] = ()
     revisions: Sequence[Revision] = ()
     plans: Sequence[PlanResource] = ()
     plan_parts: Sequence[PlanPartResource] = ()
@@ -66,6 +74,7 @@ class Garbage:
     artifacts: tuple[Artifact, ...] = ()
     blobs: tuple[Blob, ...] = ()
     keys: tuple[Key, ...] = ()
+    jobs: tuple[JobResource, ...] = ()
 
 
 def may_go(stored: Stored, keep: Keep, now: float) -> Garbage:
@@ -85,10 +94,26 @@ def may_go(stored: Stored, keep: Keep, now: float) -> Garbage:
             )
         ),
         keys=_ended(stored, keep, now),
+        jobs=_ended_jobs(stored.jobs, keep, now),
     )
 
 
-_REFERRING = ("deployment", "revision")
+def _ended_jobs(jobs: Sequence[JobResource], keep: Keep, now: float) -> tuple[JobResource, ...]:
+    """Jobs that ended long ago, or are too many in their workspace, the oldest first."""
+    ended = sorted((j for j in jobs if j.status.state.ended), key=lambda j: (-(j.status.ended_at or 0.0), j.uid))
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    gone = []
+    for job in ended:
+        counts[job.workspace] += 1
+        sizes[job.workspace] += job.status.result_bytes
+        old = (job.status.ended_at or 0.0) <= now - keep.jobs_s
+        if old or counts[job.workspace] > keep.jobs or sizes[job.workspace] > keep.job_bytes:
+            gone.append(job)
+    return tuple(reversed(gone))
+
+
+_REFERRING = ("deployment", "revision", "job")
 
 
 def touched_at(artifact: Artifact) -> float:
@@ -107,7 +132,8 @@ def _used(stored: Stored) -> set[tuple[str, str]]:
     parts = [row.spec.part for row in stored.plan_parts]
     parts += [part for row in stored.plans if row.spec.plan for part in row.spec.plan.parts.values()]
     planned = ((r.workspace, r.artifact) for p in parts for r in (*p.replicas, *((p.standby,) if p.standby else ())))
-    return {*specs, *frozen, *planned}
+    jobs = ((j.workspace, j.spec.artifact) for j in stored.jobs if not j.status.state.ended)
+    return {*specs, *frozen, *planned, *jobs}
 
 
 def _ended(stored: Stored, keep: Keep, now: float) -> tuple[Key, ...]:

@@ -104,7 +104,7 @@ def _own(key: Key, now: float) -> EffectiveRights:
     if spec.expires_at is not None and now >= spec.expires_at:
         return EffectiveRights(lapsed="expired")
     return EffectiveRights(
-        rights=RIGHTS[spec.role],
+        rights=RIGHTS[spec.role] | ({Right.JOBS, Right.SUBMIT} if spec.jobs else set()),
         workspace=spec.workspace,
         deployments=None if spec.deployments is None else frozenset(spec.deployments),
         cloud=spec.cloud,

@@ -42,5 +42,5 @@ class ScalingLaw(Protocol):
     def begin(self) -> Any:
         """The state before the first observation."""
 
-    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, ScalingDecision]:
+    def step(self, state: Any, bounds: Bounds, observed: Observation) -> tuple[Any, ScalingDecision]:
         """The next state, and the decision."""

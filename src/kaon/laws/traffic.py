@@ -42,13 +42,13 @@ def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
     total = sum(histogram.values()) if histogram else 0
     if not histogram or not total:
         return None
-    rank, seen = q * total, 0.0
+    rank, passed = q * total, 0.0
     for bucket in sorted(histogram):
         count = histogram[bucket]
-        if count and seen + count >= rank:
+        if count and passed + count >= rank:
             low, high = _RANGES_S[bucket]
-            return low + (high - low) * max(0.0, rank - seen) / count
-        seen += count
+            return low + (high - low) * max(0.0, rank - passed) / count
+        passed += count
     return _RANGES_S[max(histogram)][1]
 
 
@@ -193,23 +193,23 @@ def series(
 def _point(samples: Sequence[Sample], at_s: float, step_s: float, objective: Objective) -> SeriesPoint:
     if not samples:
         return SeriesPoint(at_s=at_s)
-    seen = window(samples, at_s, step_s + at_s, objective)
+    whole = window(samples, at_s, step_s + at_s, objective)
     known_s = _covered_s(s for s in samples if s.codes is not None)
-    failed = None if seen.codes is None else sum(seen.codes.get(name, 0) for name in FAILURES)
+    failed = None if whole.codes is None else sum(whole.codes.get(name, 0) for name in FAILURES)
     return SeriesPoint(
         at_s=at_s,
-        rps=seen.rps,
+        rps=whole.rps,
         failed_rps=failed / known_s if failed is not None and known_s else None,
-        p50_s=seen.p50_s,
-        p90_s=seen.p90_s,
-        p99_s=seen.p99_s,
-        in_flight=seen.in_flight,
-        queued=seen.queued,
-        held=seen.held,
-        ready=seen.ready,
-        starting=seen.starting,
-        busy=seen.busy,
-        loss=seen.loss.total if seen.loss and step_s >= MINUTE_S else None,
+        p50_s=whole.p50_s,
+        p90_s=whole.p90_s,
+        p99_s=whole.p99_s,
+        in_flight=whole.in_flight,
+        queued=whole.queued,
+        held=whole.held,
+        ready=whole.ready,
+        starting=whole.starting,
+        busy=whole.busy,
+        loss=whole.loss.total if whole.loss and step_s >= MINUTE_S else None,
     )
 
 
@@ -253,7 +253,7 @@ def parts(
     busy_s = sample.busy_s or 0.0
     if reference_s is None:
         reference_s = busy_s / answered / fmean(objective.utilisation) if busy_s else 1.0
-    seen = loss.LossInputs(
+    inputs = loss.LossInputs(
         arrivals=answered,
         well=max(0, round(answered - _missed(sample.codes, sample.latency, objective))),
         latency_losses=_latency_losses(sample, objective),
@@ -261,7 +261,7 @@ def parts(
         ready_s=_ready_s(sample) if sample.busy_s is not None else 0.0,
         paid_s=_paid_s(sample) if busy_s else 0.0,
     )
-    found = loss.loss(objective, seen, reference_s, price)
+    found = loss.loss(objective, inputs, reference_s, price)
     return LossParts(
         total=found.total,
         latency=found.latency,
@@ -298,8 +298,8 @@ def _paid_s(sample: Sample) -> float:
 
 
 def _sum(values: Iterable[N | None]) -> N | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    given = [value for value in values if value is not None]
+    return sum(given) if given else None
 
 
 def _added(counts: Iterable[dict[K, int] | None]) -> dict[K, int] | None:

@@ -41,7 +41,9 @@ def main() -> int:
         print(f"ConfigError: the replica cannot be launched: {_message(error)}", file=sys.stderr)
         return EXIT_CONFIG
     logs.configure(os.environ.get("KAON_LOG_LEVEL", "info").upper(), Path(launch.code_dir))
-    setting.ignore(os.environ.keys() - {*launch.env, *launch.own_names, *secrets})
+    setting.ignore(
+        os.environ.keys() - {*launch.env, *launch.own_names, *secrets, *(use.variable for use in launch.datasets)}
+    )
     set_secrets(secrets)
     # A job loads no server: it starts in half the time.
     part = importlib.import_module("kaon.runtime.job" if launch.kind is WorkloadKind.JOB else "kaon.runtime.service")

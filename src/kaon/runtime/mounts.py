@@ -20,6 +20,9 @@ from kaon.types import headers
 
 _log = logging.getLogger("kaon.runtime")
 
+MOST_OPEN = 2048
+"""Requests and websockets that the mounted apps of a replica have open at once: as many as an async endpoint may have,
+with those that wait."""
 GONE_S = 5.0
 """How long a mounted app or a websocket's handler may run on after its caller disconnected."""
 _STOP_S = 10.0

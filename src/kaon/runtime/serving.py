@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
+from dataclasses import replace
 from typing import Any
 
 from kaon import context
+<<<<<<< HEAD
+from kaon.errors import KaonError, TooManyRequests
+=======
 from kaon.errors import KaonError
+from kaon.runtime.answers import Answer
+>>>>>>> first
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inflight import NOWHERE, Flights
 from kaon.runtime.lane import AsyncLane, HeldLane, Lane, ThreadLane, worker_of
 from kaon.runtime.long_calls import LongCalls
-from kaon.runtime.mounts import Mounts
+from kaon.runtime.mounts import MOST_OPEN, Mounts
 from kaon.runtime.request_checks import RequestChecks
 from kaon.runtime.routes import Routes, routes
 from kaon.runtime.sampling import Sampler
@@ -27,8 +34,12 @@ from kaon.sdk import mounted_docs
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
+from kaon.types.route import DESCRIPTION_HEADER
 from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind, WireProtocol
 from kaon.types.shadow import Sampling
+
+_MISFITS = frozenset({400, 404, 405, 415, 422})
+"""Statuses of calls that may have been made from an older OpenAPI document."""
 
 _log = logging.getLogger("kaon.runtime")
 
@@ -64,6 +75,7 @@ class Serving:
         self._prefix = prefix
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
+        self._description = b""
 
     def open(
         self,
@@ -103,6 +115,14 @@ class Serving:
     def figures(self) -> tuple[EndpointFigures, ...]:
         """Of all calls."""
         return self.others, *(lane.figures for lane in self.lanes)
+
+    def enter_mount(self) -> None:
+        """Count a request or websocket of a mounted app as in flight. Raises TooManyRequests."""
+        if self.in_mounts >= MOST_OPEN:
+            raise TooManyRequests(
+                "Too many requests of the mounted apps are open.", hint="Try again later.", retry_after_s=1.0
+            )
+        self.in_mounts += 1
 
     @property
     def in_flight(self) -> int:
@@ -146,6 +166,19 @@ class Serving:
                     _log.warning("the app mounted at %s has no usable OpenAPI document: %s", path, error)
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
+
+    @property
+    def description(self) -> tuple[bytes, bytes]:
+        """The header that names the version of the OpenAPI document."""
+        if not self._description:
+            self._description = hashlib.sha256(self.openapi()).hexdigest()[:16].encode()
+        return DESCRIPTION_HEADER.encode(), self._description
+
+    def described(self, answer: Answer) -> Answer:
+        """A refusal of a call that may not fit the document, with the document's version; other answers as they are."""
+        if answer.status not in _MISFITS or self.service is None:
+            return answer
+        return replace(answer, headers=(*answer.headers, self.description))
 
     def sample(self, sampling: Sampling) -> None:
         """Keep answers of that share of calls from now on; with a share of 0 stop."""

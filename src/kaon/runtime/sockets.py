@@ -48,6 +48,8 @@ async def serve_socket(serving: Serving, scope: AsgiScope, receive: Receive, sen
         figures = serving.others
         serving.checks.refuse_poison(request_id)
         mounted = serving.mounts.find(scope["path"])
+        if mounted is not None:
+            serving.enter_mount()
         socket_call = None if mounted else _socket_call(serving, grant, fields, request_id, scope, receive, send)
     except KaonError as error:
         await _refuse(error, request_id, scope, send)
@@ -177,7 +179,7 @@ def _checked(send: Send, protocol: str | None) -> Send:
 async def _delegate(
     serving: Serving, at: str, app: Any, request_id: str, grant: Grant, scope: AsgiScope, receive: Receive, send: Send
 ) -> None:
-    """Run a mounted app's websocket, counted as in flight until it ends."""
+    """Run a mounted app's websocket, which has been counted as in flight, until it ends."""
     connection: SocketProtocol | None = scope["extensions"].get(CONNECTION)
     task = asyncio.current_task()
     assert task is not None
@@ -193,7 +195,6 @@ async def _delegate(
 
     if connection is not None:
         connection.on_lost = lambda: stopping.append(serving.loop.call_later(GONE_S, task.cancel))
-    serving.in_mounts += 1
     flight = serving.flights.begin(request_id, time.monotonic() + UNLIMITED_S)
     try:
         with serving.long_calls.held(grant, end):

@@ -95,8 +95,8 @@ class _Reply:
         self._figures = lane.figures
 
     async def head(self) -> None:
-        """The response to HEAD."""
-        await self._begin()
+        """The response to HEAD. The media type of one that may be an answer or a stream is not known."""
+        await self._begin(with_type=not self._lane.spec.answers_once)
         await self._send({"type": "http.response.body", "body": b""})
         self._figures.answered(200, time.monotonic() - self._call.entered_at)
 
@@ -177,10 +177,11 @@ class _Reply:
             raise asyncio.CancelledError
         self._figures.stream_items += 1
 
-    async def _begin(self) -> None:
+    async def _begin(self, *, with_type: bool = True) -> None:
         self._begun = True
+        media_type = self._raw or (stream.EVENTS if self._events else stream.NDJSON)
         headers = [
-            (b"content-type", self._raw or (stream.EVENTS if self._events else stream.NDJSON)),
+            *([(b"content-type", media_type)] if with_type else ()),
             (b"cache-control", b"no-store"),
             (b"x-accel-buffering", b"no"),
             (b"x-request-id", self._call.request_id.encode("latin-1")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import hashlib
 import os
 import re
@@ -16,13 +15,12 @@ from typing import BinaryIO
 
 from kaon.errors import NotFound, TooLarge, Unavailable
 from kaon.file_stream import CHUNK_BYTES as STREAM_CHUNK_BYTES
-from kaon.file_stream import ExpectedFile, FileWriter, read_files
+from kaon.file_stream import ExpectedFile, FileWriter, file_system_to_disk, read_files
 from kaon.laws.retention import Blob
 
 CHUNK_BYTES = 2**18
 _FEW = 1000
 """From so many digests on the folder is listed once, instead of a look at each file."""
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SPACES = "spaces"
 """The folder of spaces, below that of the blobs."""
@@ -151,7 +149,7 @@ class FileBlobs:
                 with suppress(OSError):
                     writer.close()
                 if writer.written:
-                    await asyncio.to_thread(_file_system_to_disk, self._folder)
+                    await asyncio.to_thread(file_system_to_disk, self._folder)
 
     async def read_files(self, digests: Sequence[str], offset: int = 0) -> AsyncIterator[bytes]:
         """See `Blobs.read_files`."""
@@ -251,16 +249,6 @@ async def _large(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             parts, size = [], 0
     if parts:
         yield b"".join(parts)
-
-
-def _file_system_to_disk(folder: Path) -> None:
-    """Write everything of the folder's file system to the disk: one call for thousands of files."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if _LIBC.syncfs(descriptor):
-            raise OSError(ctypes.get_errno(), "the file system cannot be written to the disk")
-    finally:
-        os.close(descriptor)
 
 
 def _create(path: Path) -> BinaryIO:

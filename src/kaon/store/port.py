@@ -225,12 +225,12 @@ class Blobs(Protocol):
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
         """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`.
 
-        An upload that does not end well is discarded: there is nothing to read of it, now or after a crash.
+        An upload that fails is discarded: none of its bytes can be read, now or after a crash.
         """
         ...
 
     async def adopt(self, file: Path, digest: str) -> None:
-        """Keep the bytes of a file, whose digest was checked and which nobody writes to; the file stays."""
+        """Keep the bytes of a file, whose digest was checked and which is not written to any more; the file stays."""
         ...
 
     async def has(self, digest: str) -> bool:

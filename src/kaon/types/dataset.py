@@ -108,3 +108,13 @@ class DatasetUse(Model):
 
     name: Name
     version: DatasetVersionRef
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that names its folder: that of the constructor's parameter."""
+        return variable_of(self.name)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a dataset of that name in a service."""
+    return name.upper().replace("-", "_")

@@ -255,12 +255,12 @@ class CanaryStatus(Model):
     since: float = Field(description="When the step's share was in force, epoch seconds.")
     in_force: bool = Field(default=False, description="Whether the step's share is in force.")
     until: float = Field(default=0, description="End of the counted calls, epoch seconds.")
-    slow_s: float | None = Field(default=None, description="Slower calls are slow; None: not known yet.")
+    slow_s: float | None = Field(default=None, description="Slower calls are slow; None: unknown yet.")
     new: CanaryArm = CanaryArm()
     old: CanaryArm = CanaryArm()
     gates: tuple[CanaryGate, ...] = ()
     reason: str = Field(default="", description="What the step waits for, with figures.")
-    promoted: bool = Field(default=False, description="A user said that it may take over without further steps.")
+    promoted: bool = Field(default=False, description="A user has promoted it: it may take over without further steps.")
 
 
 class Placement(Model):
@@ -272,16 +272,16 @@ class Placement(Model):
 
 
 class RolloutStatus(Model):
-    """How far the deployment's revisions have come."""
+    """The state of the deployment's revisions."""
 
     observed_generation: int = Field(default=0, description="Generation of the spec that this was decided for.")
-    tried: str = Field(default="", description="Hash of what of the spec decides whether the target comes up.")
+    tried: str = Field(default="", description="Hash of the part of the spec that decides whether the target starts.")
     state: RolloutState = RolloutState.PENDING
     reason: str = ""
     stable: int | None = Field(default=None, description="The revision that serves.")
     target: int | None = Field(default=None, description="The revision that should.")
     canary: CanaryStatus | None = None
-    shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
+    shadow: int | None = Field(default=None, description="The revision that gets copies of calls only.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
     assignments: tuple[Assignment, ...] = ()
 

@@ -175,9 +175,7 @@ class TuningState(Model):
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
     probation: ProbationStatus | None = None
-    trusted: bool | None = Field(
-        default=None, description="Whether the twin's replay was accurate; None: not yet known."
-    )
+    trusted: bool | None = Field(default=None, description="Whether the twin's replay was accurate; None: unknown yet.")
     twin: str = Field(default="", description="Error of the twin's last replay, or why there is no twin.")
     epochs: int = Field(default=0, ge=0, description="Epochs since the control plane started.")
     next_epoch_at: float | None = Field(default=None, description="Epoch seconds.")

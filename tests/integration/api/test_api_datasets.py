@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from kaon.api.held_manifests import HeldManifests
 from kaon.types.dataset import DatasetMount, DatasetVersionRef
 from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.key import Role
@@ -127,7 +128,7 @@ async def test_a_server_that_started_anew_is_sent_the_manifest_again(world: Worl
     begun = await begin(root, "shop", FILES)
     assert (await send(root, "shop", begun["push"], FILES, 0, 1)).status_code == 204
     context = world.app.state.context
-    world.app.state.context = dataclasses.replace(context, pushes=type(context.pushes)())
+    world.app.state.context = dataclasses.replace(context, pushes=HeldManifests())
     assert (await send(root, "shop", begun["push"], FILES, 1, 2)).status_code == 404
     assert (await begin(root, "shop", FILES))["missing"] == [[1, 2]]
 
@@ -231,6 +232,8 @@ async def test_damage_is_found(world: World, root: httpx2.AsyncClient) -> None:
     (space / digest(b"").removeprefix("sha256:")).unlink()
     bad = (await root.post(verify, params={"first": 0, "count": 4})).json()
     assert [file["path"] for file in bad["damaged"]] == ["b/c.csv", "b/d.csv"]
+    assert (await push(root, "shop", FILES))["name"] == "shop@1"  # which repairs it
+    assert (await root.post(verify, params={"first": 0, "count": 4})).json()["damaged"] == []
 
 
 async def test_workspaces_do_not_see_each_other(world: World, root: httpx2.AsyncClient) -> None:

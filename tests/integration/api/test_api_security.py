@@ -22,6 +22,7 @@ from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
 from kaon.types.dataset import DatasetManifest, DatasetUse, DatasetVersionRef
 from kaon.types.deployment import CanaryStatus, RevisionSpec, template_hash
+from kaon.types.job import Attempt, JobSpec, JobState, JobStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS
@@ -93,6 +94,14 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", WS + "/keys/{name}"): NO_BODY,
     ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
     ("DELETE", WS + "/secrets/{name}"): NO_BODY,
+    ("POST", WS + "/jobs"): {"json": {"artifact": DIGEST, "command": ["true"]}},
+    ("POST", WS + "/jobs/{name}/cancel"): NO_BODY,
+    ("POST", WS + "/jobs/{name}/retry"): NO_BODY,
+    ("DELETE", WS + "/jobs/{name}"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/result"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/metrics"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/progress"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/logs"): NO_BODY,
     ("POST", "/clouds/{name}/cordon"): NO_BODY,
     ("POST", "/clouds/{name}/uncordon"): NO_BODY,
     ("DELETE", "/clouds/{name}"): NO_BODY,
@@ -101,6 +110,11 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/clouds/{cloud}/traffic"): {"json": {"cloud": "local"}},
     ("GET", "/clouds/{cloud}/artifacts/{digest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/replicas/{id}/secrets"): NO_BODY,
+    ("POST", "/clouds/{cloud}/attempts/{id}/news"): {"json": {"progress": {"fraction": 0.5}}},
+    ("POST", "/clouds/{cloud}/attempts/{id}/end"): {"json": {"exit_code": 0}},
+    ("GET", "/clouds/{cloud}/attempts/{id}/secrets"): NO_BODY,
+    ("POST", "/clouds/{cloud}/attempts/{id}/missing-files"): {"json": {"digests": [DIGEST]}},
+    ("PUT", "/clouds/{cloud}/attempts/{id}/files/{digest}"): {"content": artifact_bytes()},
     ("GET", "/clouds/{cloud}/datasets/{manifest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/datasets/{manifest}/files"): {"params": {"first": 0, "count": 1}},
     ("PUT", DATASET): {"json": {"keep": 3}},
@@ -158,6 +172,7 @@ async def world(tmp_path: Path) -> Any:
         await populate(made)
         await made.key("victim", Role.VIEWER, workspace="default")
         await made.store.create("cloud", "", "spare", CloudSpec())
+        await jobs_of(made)
         async with made.client(made.keys["root"]) as root:
             for name in ("spare", "elsewhere"):
                 await root.put(f"/workspaces/default/secrets/{name}", json={"value": "spare"})
@@ -168,6 +183,20 @@ async def world(tmp_path: Path) -> Any:
         sample = Sample(workspace="default", deployment="web", revision=1, at_s=made.clock.now(), span_s=1.0)
         made.app.state.context.traffic.add(Traffic(cloud="local", samples=(sample,)))
         yield made
+
+
+RUNNING = "4" * 12
+"""The id of an attempt that runs in cloud `local`."""
+
+
+async def jobs_of(world: World) -> None:
+    """A job that has succeeded, and one that runs."""
+    done = Attempt(number=1, id="3" * 12, cloud="local", state=JobState.SUCCEEDED)
+    runs = Attempt(number=1, id=RUNNING, cloud="local", state=JobState.RUNNING)
+    spec = JobSpec(artifact=DIGEST, command=("true",), secrets={"TOKEN": "token"})
+    for name, attempt in (("spare", done), ("runs", runs)):
+        status = JobStatus(state=attempt.state, attempts=(attempt,))
+        await world.store.create("job", "default", name, spec, status)
 
 
 async def _push_spare(root: httpx2.AsyncClient) -> None:
@@ -202,6 +231,8 @@ def address(method: str, path: str) -> str:
     )
     if path.endswith("/calls/{id}"):
         names["id"] = "0" * 32
+    if "/attempts/" in path:
+        names["id"] = RUNNING
     if "/pushes/" in path:
         names["digest"] = digest_of(b"data")
     if "/dataset-versions/" in path:

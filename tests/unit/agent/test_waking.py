@@ -27,7 +27,7 @@ def replica(phase: Phase, **fields: Any) -> ReplicaStatus:
     return replica_status("0" * 12, phase, **{"since": NOW - 5, **fields})
 
 
-def told(*replicas: ReplicaStatus, public: bool = False) -> str | None:
+def refusal_cause(*replicas: ReplicaStatus, public: bool = False) -> str | None:
     error = refusal(KEY, replicas, waiting_reason(replicas, public=public), NOW)
     return error.cause if error else None
 
@@ -37,12 +37,12 @@ UNFIT = replica(Phase.CONFIG_ERROR, reason="The setting TOKEN is missing.\nmore"
 
 
 def test_a_crash_loop_is_told_without_what_the_service_wrote() -> None:
-    assert told(CRASHED) == "The service ends at its start with exit code 3, 3 times."
+    assert refusal_cause(CRASHED) == "The service ends at its start with exit code 3, 3 times."
 
 
 def test_a_service_that_cannot_start_as_configured_is_told_why_but_not_in_public() -> None:
-    assert told(UNFIT) == "The service cannot start as configured: The setting TOKEN is missing."
-    assert told(UNFIT, public=True) == "The service cannot start as configured."
+    assert refusal_cause(UNFIT) == "The service cannot start as configured: The setting TOKEN is missing."
+    assert refusal_cause(UNFIT, public=True) == "The service cannot start as configured."
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_service_that_cannot_start_as_configured_is_told_why_but_not_in_public
     ],
 )
 def test_as_long_as_a_replica_may_come_callers_wait(replicas: tuple[ReplicaStatus, ...]) -> None:
-    assert told(*replicas) is None
+    assert refusal_cause(*replicas) is None
 
 
 def test_what_they_wait_for_is_said_when_their_time_is_over() -> None:

@@ -88,7 +88,7 @@ async def world() -> World:
     return made
 
 
-async def test_nothing_is_known_before_the_first_minute_and_then_all_is_well(world: World) -> None:
+async def test_there_are_no_figures_before_the_first_minute_and_then_no_findings(world: World) -> None:
     assert world.standing() is None
     await world.advising.tick()
     assert world.standing() is None
@@ -110,7 +110,7 @@ async def test_the_start_and_the_end_of_a_finding_are_recorded_once_with_figures
     assert events == [("Advice", "warning"), ("AdviceSettled", "normal")]
 
 
-async def test_what_was_done_is_dropped_as_soon_as_the_spec_says_so(world: World) -> None:
+async def test_advice_that_was_followed_ends_as_soon_as_the_spec_changes(world: World) -> None:
     await world.lives(40, busy=0.05)
     assert world.standing() == [Finding.OVERSIZED]
     await world.deploy(low=1)

@@ -309,7 +309,7 @@ async def test_a_rollout_waits_for_no_load_and_a_scale_down_waits_for_the_rollou
     assert min(world.readies[-210:]) >= up
 
 
-async def test_the_last_replica_goes_when_nobody_calls_and_comes_back_when_somebody_does(world: World) -> None:
+async def test_the_last_replica_stops_without_calls_and_starts_again_with_them(world: World) -> None:
     await world.deploy(0, 5, keep_alive_s=30)
     await world.live(20, 0)
     assert world.ready() == 1, "a new deployment proves itself"
@@ -355,7 +355,7 @@ async def test_what_was_learnt_is_learnt_again_after_a_restart(world: World) -> 
     assert max(world.wanted[-120:]) <= up + 1
 
 
-async def test_idle_gaps_of_earlier_days_are_known_after_a_restart(world: World) -> None:
+async def test_idle_gaps_of_earlier_days_are_loaded_after_a_restart(world: World) -> None:
     await world.deploy(0, 10)
     await world.clock.advance(86_400)
     began = world.clock.now() - 80_000
@@ -385,7 +385,7 @@ async def test_a_write_that_meets_anothers_is_made_at_the_next_tick(world: World
     assert (await world.shop()).status.scaling.wanted > up / 2
 
 
-async def test_fixed_and_switched_off_deployments_are_judged_by_nobody(world: World) -> None:
+async def test_no_law_decides_on_fixed_and_switched_off_deployments(world: World) -> None:
     await world.deploy(2, 2)
     await world.live(30, 100)
     assert world.wanted[-1] == 2
@@ -424,7 +424,7 @@ async def test_the_law_goes_by_what_is_tuned_and_by_a_turn_until_it_is_over() ->
     assert (session.law.margin, session.law.budget_share) == (1.0, 0.5)
 
 
-async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() -> None:
+async def test_snapshots_are_taken_every_five_minutes_and_kept_for_half_an_hour() -> None:
     world = World()
     await world.deploy()
     await world.live(2400, rps=20)

@@ -292,7 +292,7 @@ def failing(values: KnobValues) -> Truth:
     return Truth(failed=0.3 if values.get("max_batch") == 16 else 0.0)
 
 
-async def test_whoever_asks_is_told_how_the_tuner_stands_while_there_is_a_deployment() -> None:
+async def test_the_state_of_the_tuner_exists_for_as_long_as_the_deployment() -> None:
     world = World(FakeTwin())
     assert world.live_status.tuning("default", "shop") is None
     await world.deploy()
@@ -304,7 +304,7 @@ async def test_whoever_asks_is_told_how_the_tuner_stands_while_there_is_a_deploy
     assert world.live_status.tuning("default", "shop") is None
 
 
-async def test_a_deployment_without_a_knob_is_not_tuned_and_says_so() -> None:
+async def test_a_deployment_without_a_knob_is_not_tuned_and_its_state_has_the_reason() -> None:
     world = World()
     await world.deploy()
     shop = await world.shop()
@@ -323,7 +323,7 @@ async def test_a_deployment_without_a_knob_is_not_tuned_and_says_so() -> None:
     assert (await world.events())[-1] == "TrialRefused"
 
 
-async def test_what_somebody_asks_for_is_tried_on_a_canary_and_kept_when_it_proves_better() -> None:
+async def test_requested_values_are_tried_on_a_canary_and_kept_when_they_prove_better() -> None:
     world = World()
     await world.deploy()
     world.truth = cheaper
@@ -405,7 +405,7 @@ async def test_a_bad_canary_is_gone_within_a_tick_of_the_figures_that_show_it(
     assert world.state().trials[-1].outcome == "rolled back"
 
 
-async def test_what_a_canary_breaks_from_its_first_second_on_is_seen_at_the_next_look() -> None:
+async def test_failures_from_the_first_second_of_a_canary_are_found_at_the_next_tick() -> None:
     world = World()
     world.truth, world.late_s = failing, 0.4
     await world.deploy()
@@ -471,7 +471,31 @@ async def test_a_control_plane_that_finds_a_trial_ends_it_before_anything_else()
     assert world.state().trials[-1].outcome == "stopped"
 
 
-async def test_what_somebody_wished_before_it_was_switched_off_is_refused() -> None:
+async def test_a_request_that_the_release_before_stored_in_the_status_is_tried() -> None:
+    world = World()
+    await world.deploy()
+    await world.stand(tuning=TuningStatus(asked={"max_batch": 16}, asked_by="ann"))
+    world.start()
+    await world.settle()
+    await world.until(lambda s: s.trial is not None)
+    trial = (await world.tuned()).trial
+    assert trial is not None
+    assert (trial.after, trial.asked_by) == ({"max_batch": 16}, "ann")
+
+
+async def test_commands_from_before_a_restart_are_carried_out_once() -> None:
+    world = World()
+    await world.deploy()
+    await world.write_command(TunerAction.SET, {"max_batch": 8})
+    await world.write_command(TunerAction.SET, {"max_batch": 4})
+    world.start()
+    await world.settle()
+    await world.live(20)
+    tuned = await world.tuned()
+    assert (tuned.values, tuned.before, tuned.command) == ({"max_batch": 4}, ({}, {"max_batch": 8}), 2)
+
+
+async def test_a_request_from_before_the_tuner_was_switched_off_is_refused() -> None:
     world = World()
     await world.deploy()
     await world.attempt(max_batch=16)  # nothing is known yet: it waits
@@ -557,7 +581,7 @@ async def test_where_it_only_recommends_it_finds_something_better_while_calls_ar
     assert world.state().state == "recommending"
 
 
-async def test_a_trial_that_a_person_asked_for_outlasts_a_change_of_mode_and_the_tuner_s_own_does_not() -> None:
+async def test_a_requested_trial_outlasts_a_change_of_mode_and_the_tuner_s_own_does_not() -> None:
     world = World()
     await world.deploy()
     await trying(world)
@@ -614,7 +638,7 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     assert {k.name: k.value for k in world.state().knobs}["max_batch"] == 32
 
 
-async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does() -> None:
+async def test_changes_of_knobs_that_are_never_tuned_are_in_the_journal() -> None:
     world = World()
     await world.deploy()
     await world.command(TunerAction.SET, {"max_wait_s": 0.01})
@@ -665,7 +689,7 @@ async def with_something_promoted() -> World:
     return world
 
 
-async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
+async def test_promoted_values_that_turn_bad_are_rolled_back_with_the_reason() -> None:
     world = await with_something_promoted()
     status = await world.tuned()
     assert status.probation is not None
@@ -680,7 +704,7 @@ async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
     assert all(record.replays(entry.figures) for entry in await world.journal())
 
 
-async def test_a_control_plane_that_starts_anew_watches_what_another_one_promoted() -> None:
+async def test_a_restarted_control_plane_watches_values_that_an_earlier_one_promoted() -> None:
     world = await with_something_promoted()
     world.start()
     await world.settle()
@@ -708,7 +732,7 @@ async def test_what_holds_for_half_an_hour_goes_back_in_a_worse_one() -> None:
     assert record.replays(entry.figures)
 
 
-async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_last_word(
+async def test_a_user_who_sets_values_just_before_a_rollback_has_the_last_word(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await with_something_promoted()
@@ -727,7 +751,7 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
     assert (await world.tuned()).values == {"max_batch": 4.0}
 
 
-async def test_what_is_too_far_for_one_move_is_not_tried_and_the_journal_says_so() -> None:
+async def test_a_move_that_is_too_far_is_not_tried_and_the_journal_has_the_reason() -> None:
     far = promising({"budget_share": 0.85})
     world = World(FakeTwin([lambda ask: replace(far(ask), record={"kind": "epoch"})]))
     await world.deploy(mode=TuningMode.AUTO)
@@ -744,7 +768,7 @@ async def test_too_few_calls_are_recommended_on_only() -> None:
     assert ((await world.tuned()).trial, (await world.tuned()).recommended is not None) == (None, True)
 
 
-async def test_a_write_that_meets_another_s_is_made_anew_from_what_the_other_wrote() -> None:
+async def test_a_write_that_conflicts_is_repeated_on_top_of_the_other_one() -> None:
     world = World()
     await world.deploy()
     world.truth = failing
@@ -842,7 +866,7 @@ async def test_after_a_restart_it_knows_at_once_what_agents_still_remember() -> 
     assert all(snapshot.state is not None for snapshot in past.snapshots)
 
 
-async def test_without_a_twin_the_reason_says_what_to_install() -> None:
+async def test_without_a_twin_the_reason_has_what_to_install() -> None:
     world = World(FakeTwin())
     await world.deploy()
     await world.live(LEARNT)
@@ -936,7 +960,7 @@ def test_minutes_of_few_calls_are_charted_with_the_next() -> None:
     assert len(inputs.minutes) == 4
 
 
-def test_a_minute_that_was_seen_in_part_is_neither_a_quiet_one_nor_what_the_next_one_climbs_from() -> None:
+def test_a_partly_covered_minute_is_neither_a_quiet_one_nor_the_start_of_a_climb() -> None:
     inputs = TunerInputs(Objective())
 
     def seen(from_s: int, until_s: int) -> None:

@@ -174,7 +174,7 @@ def test_harm_that_meets_both_revisions_is_not_the_new_ones() -> None:
     assert story.until(RolloutState.STABLE).stable == 2
 
 
-def test_without_calls_it_waits_and_says_how_to_go_on() -> None:
+def test_without_calls_it_waits_and_the_reason_names_promote() -> None:
     story = Story(rps=0).deploy()
     status = story.seconds(600)
     assert (status.state, story.shares()) == (RolloutState.PROGRESSING, {1: 95, 2: 5})

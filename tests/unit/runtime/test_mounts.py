@@ -271,3 +271,37 @@ async def test_websockets_of_mounted_apps_end_with_their_key(serve: Any, eventua
             await socket.recv()
         assert socket.close_code == 1008
     await eventually(lambda: running.serving.in_flight == 0)
+
+
+async def test_mounted_apps_have_a_bound_on_open_requests_and_websockets(
+    serve: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lasting(request: Request) -> Response:
+        await forever()
+        return PlainTextResponse("x")
+
+    async def lasting_talk(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.receive()
+
+    routes = [Route("/lasting", lasting), Route("/short", lambda _: PlainTextResponse("x"))]
+
+    @kaon.service(mounts={"/a": Starlette(routes=routes), "/b": Starlette(routes=[WebSocketRoute("/t", lasting_talk)])})
+    class Lasting: ...
+
+    monkeypatch.setattr("kaon.runtime.serving.MOST_OPEN", 2)
+    running = await serve(Lasting)
+    headers = {"authorization": "Bearer kaon_testing"}
+    call = asyncio.create_task(running.client.get("/a/lasting"))
+    async with unix_connect(running.path, "ws://replica/b/t", additional_headers=headers):
+        await eventually(lambda: running.serving.in_mounts == 2)
+        refused = await running.client.get("/a/short")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+        assert "retry-after" in refused.headers
+        with pytest.raises(InvalidStatus) as at_the_handshake:
+            await unix_connect(running.path, "ws://replica/b/t", additional_headers=headers)
+        assert at_the_handshake.value.response.status_code == 429
+        call.cancel()
+        await eventually(lambda: running.serving.in_mounts == 1)
+        assert (await running.client.get("/a/short")).text == "x"
+    await eventually(lambda: running.serving.in_mounts == 0)

@@ -170,13 +170,19 @@ def waiting_reason(replicas: Sequence[ReplicaStatus], *, public: bool) -> str:
         case Phase.CONFIG_ERROR:
             return "The service cannot start as configured."
         case Phase.CRASHED:
-            code = "" if worst.exit_code is None else f" with exit code {worst.exit_code}"
-            times = f", {worst.restarts + 1} times" if worst.restarts else ""
-            return f"The service ends at its start{code}{times}."
+            return _crash_reason(worst.exit_code, worst.restarts + 1)
         case Phase.NO_CAPACITY:
             return "The cloud has no capacity for another replica."
         case _:
             return f"A replica is {worst.phase.value.lower()}."
+
+
+def _crash_reason(code: int | None, times: int) -> str:
+    if code is None:
+        return f"The service ends at its start, {times} times." if times > 1 else "The service ends at its start."
+    if times > 1:
+        return f"The service ends at its start with exit code {code}, {times} times."
+    return f"The service ends at its start with exit code {code}."
 
 
 def refusal(key: DeploymentKey, replicas: Sequence[ReplicaStatus], reason: str, now: float) -> KaonError | None:

@@ -40,9 +40,11 @@ def workload_of(
         prefix=prefix_of(spec.workspace, spec.deployment),
         edge_url=edge_url,
         control_token=control_token,
+        datasets=spec.datasets,
         cpus=spec.resources.cpus,
         memory_bytes=spec.resources.memory_bytes,
         drain_s=spec.drain_s,
+        call=next((attempt.call for attempt in plan.attempts if attempt.replica.id == spec.id), None),
     )
     return Workload(spec=spec, launch=launch, secrets=values)
 

@@ -22,7 +22,7 @@ from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
 from kaon.types.replica import ReplicaSpec
 
-NOBODY = Access().named()
+NO_CALLERS = Access().named()
 NOTHING_REFUSED = Refusals().named()
 _NO_KNOBS = PlannedKnobs().named()
 
@@ -49,7 +49,7 @@ def messages(
 
 def _admit(plan: Plan, spec: ReplicaSpec, health: ReplicaHealth) -> Action | None:
     """Sends the access list when another one is in force."""
-    access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NOBODY)
+    access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NO_CALLERS)
     return AdmitIt(spec.id, access) if health.access != access.version else None
 
 

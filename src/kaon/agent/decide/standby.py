@@ -38,4 +38,4 @@ class Standby:
 def _started(plan: Plan, names: Collection[str]) -> Plan:
     parts = {name: plan.parts[name] for name in names}
     ahead = {name: part.model_copy(update={"replicas": (*part.replicas, part.standby)}) for name, part in parts.items()}
-    return Plan.of(plan.cloud, plan.grants, {**plan.parts, **ahead})
+    return Plan.of(plan.cloud, plan.grants, {**plan.parts, **ahead}, plan.attempts)

@@ -53,9 +53,17 @@ class Document(Model):
     @property
     def variables(self) -> dict[str, str]:
         """The variables of a deployment; invalid ones are reported when the spec is validated."""
+        return self._texts("env")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that a deployment uses."""
+        return tuple(self._texts("secrets").values())
+
+    def _texts(self, name: str) -> dict[str, str]:
         template = self.spec.get("template")
-        env = template.get("env") if isinstance(template, dict) else None
-        return {str(name): text for name, text in env.items() if isinstance(text, str)} if isinstance(env, dict) else {}
+        found = template.get(name) if isinstance(template, dict) else None
+        return {str(k): text for k, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
 
 
 def of_folder(folder: Path) -> list[Document]:

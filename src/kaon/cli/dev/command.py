@@ -102,16 +102,19 @@ def _note_addresses(services: Sequence[DevService], url: str) -> None:
 
 def _output(services: Sequence[DevService]) -> DevOutput:
     """Prints to standard error: notes, calls in colours on a terminal, and lines of the services with their names."""
-    columns = max(len(service.name) for service in services)
-    coloured = sys.stderr.isatty()
+    longest = max(len(service.name) for service in services)
+    is_terminal = sys.stderr.isatty()
+
+    def columns() -> int | None:
+        return shutil.get_terminal_size().columns if is_terminal else None
 
     def print_access(access: Access) -> None:
-        wide = shutil.get_terminal_size().columns if coloured else None
-        print(access_line(access, columns=wide, coloured=coloured), file=sys.stderr, flush=True)
+        print(access_line(access, columns=columns(), coloured=is_terminal), file=sys.stderr, flush=True)
 
     def print_line(name: str, text: str) -> None:
-        line = LogLine(replica=name.ljust(columns), at=time.time(), text=text)
-        print("\n".join(log_text(line, named=len(services) > 1)), file=sys.stderr, flush=True)
+        line = LogLine(replica=name.ljust(longest), at=time.time(), text=text)
+        texts = log_text(line, named=len(services) > 1, columns=columns())
+        print("\n".join(texts), file=sys.stderr, flush=True)
 
     return DevOutput(note, print_access, print_line)
 

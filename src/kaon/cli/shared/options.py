@@ -43,6 +43,9 @@ Env = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="A s
 TargetArgument = Annotated[
     str, typer.Argument(metavar="FILE.py:CLASS", help="The service's class.", show_default=False)
 ]
+Unset = Annotated[
+    list[str] | None, typer.Option("--unset", metavar="K", help="Remove a setting or secret; repeatable.")
+]
 DeploymentArgument = Annotated[str, typer.Argument(help="The deployment.", show_default=False)]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]

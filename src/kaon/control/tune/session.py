@@ -327,7 +327,7 @@ class Tuner:
         if self.measurement is not None and self.measurement.by:  # a requested trial does not change the search
             self.state = replace(self.state, search=before.search)
         if tick.window is not None and orders.happened in (TunerEvent.PROMOTED, TunerEvent.REJECTED):
-            tried = tried.seen(tick.at_s if tick.window_s is None else tick.window_s, tick.window, tick.beside)
+            tried = tried.with_window(tick.at_s if tick.window_s is None else tick.window_s, tick.window, tick.beside)
             finding = trial.judge(tried)
             assert finding is not None
             figures = record.of_trial(tried, finding)

@@ -31,21 +31,21 @@ def test_the_pool_goes_by_a_turn_only_while_it_is_on_and_not_over(
 
 def test_what_went_back_cannot_be_had_back_and_what_was_before_it_can() -> None:
     first, second, third = ({"budget_share": share} for share in (0.3, 0.4, 0.5))
-    known = values_in_force.put(TuningStatus(), first, 0.0, "ann")
-    known = values_in_force.promoted(values_in_force.promoted(known, second, 60.0), third, 120.0)
-    assert known.probation is not None
-    assert (known.values, known.probation.safe, known.probation.until) == (third, first, 120.0 + guard.PROBATION_S)
-    back = values_in_force.returned(known, 180.0)
+    status = values_in_force.put(TuningStatus(), first, 0.0, "ann")
+    status = values_in_force.promoted(values_in_force.promoted(status, second, 60.0), third, 120.0)
+    assert status.probation is not None
+    assert (status.values, status.probation.safe, status.probation.until) == (third, first, 120.0 + guard.PROBATION_S)
+    back = values_in_force.returned(status, 180.0)
     assert (back.values, back.before, back.probation, back.changed_at) == (first, ({},), None, 180.0)
     assert values_in_force.returned(back, 240.0) == back
 
 
-def test_a_person_s_word_ends_probation() -> None:
-    known = values_in_force.promoted(TuningStatus(), SAFE, 0.0)
-    assert values_in_force.put(known, {"budget_share": 0.5}, 60.0, "ann").probation is None
-    assert values_in_force.undo(known) == (TunerAction.RESTORE, {})
+def test_a_change_by_a_user_ends_probation() -> None:
+    status = values_in_force.promoted(TuningStatus(), SAFE, 0.0)
+    assert values_in_force.put(status, {"budget_share": 0.5}, 60.0, "ann").probation is None
+    assert values_in_force.undo(status) == (TunerAction.RESTORE, {})
     undo = TunerCommand(id=1, action=TunerAction.RESTORE, values={}, at=60.0, by="ann")
-    back = values_in_force.commanded(known, [undo])
+    back = values_in_force.commanded(status, [undo])
     assert (back.values, back.probation, back.changed_by) == ({}, None, "ann")
 
 
@@ -72,11 +72,11 @@ def test_a_command_of_a_newer_kaon_changes_nothing_and_counts_as_carried_out() -
 
 def test_an_undo_restores_the_values_before_the_last_change_and_forgets_that_change() -> None:
     several = commands((TunerAction.SET, {"max_batch": 8}), (TunerAction.SET, {"max_batch": 4}))
-    known = values_in_force.commanded(TuningStatus(), several)
+    status = values_in_force.commanded(TuningStatus(), several)
     for values, before in [({"max_batch": 8.0}, ({},)), ({}, ())]:
-        undo = values_in_force.undo(known)
+        undo = values_in_force.undo(status)
         assert undo == (TunerAction.RESTORE, values)
-        again = TunerCommand(id=known.command + 1, action=undo[0], values=undo[1], at=9.0, by="ann")
-        known = values_in_force.commanded(known, [again])
-        assert (known.values, known.before) == (values, before)
-    assert values_in_force.undo(known) is None
+        again = TunerCommand(id=status.command + 1, action=undo[0], values=undo[1], at=9.0, by="ann")
+        status = values_in_force.commanded(status, [again])
+        assert (status.values, status.before) == (values, before)
+    assert values_in_force.undo(status) is None
