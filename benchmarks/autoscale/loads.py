@@ -30,10 +30,10 @@ class Load:
 
 
 def _scaled(name: str, rates: list[float], tune_share: float) -> Load:
-    total, seen = sum(rates), 0.0
+    total, so_far = sum(rates), 0.0
     for busy in sorted(rates):
-        seen += busy
-        if seen >= 0.99 * total:
+        so_far += busy
+        if so_far >= 0.99 * total:
             break
     scale = min(MEAN_RPS / (total / len(rates)), BUSY_RPS / busy)
     return Load(name, tuple(r * scale for r in rates), 60.0 * round(len(rates) * tune_share / 60))
@@ -57,17 +57,17 @@ def read(folder: Path, most_days: int = 2) -> list[Load]:
 
 def generated(seconds: int) -> list[Load]:
     """Loads made here, alike in kind: smooth, with a day in it, noisy, and in bursts shorter than a start."""
-    dice = random.Random(7)
+    rng = random.Random(7)
     at = range(seconds)
     day = [1 + 0.6 * math.sin(2 * math.pi * t * 2 / seconds) for t in at]
     noisy, level = [], 1.0
     for _ in at:
-        level += 0.05 * (1 - level) + dice.gauss(0, 0.06)
+        level += 0.05 * (1 - level) + rng.gauss(0, 0.06)
         noisy.append(max(0.1, level))
     bursts, left = [], 0
     for _ in at:
-        if left == 0 and dice.random() < 1 / 45:
-            left = dice.randint(4, 12)
+        if left == 0 and rng.random() < 1 / 45:
+            left = rng.randint(4, 12)
         bursts.append(4.0 if left else 0.6)
         left = max(0, left - 1)
     steps = [0.6 if (t // 300) % 2 else 1.4 for t in at]

@@ -22,28 +22,28 @@ def told(
     fails: float, share: float, seconds: int, seed: int, level: float, old: float
 ) -> tuple[int | None, list[float]]:
     """New calls until it is called worse (None: never), and the odds at each second; 200 calls a second in all."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     new, bad, other, other_bad, odds = 0, 0, 0, 0, []
     for _ in range(seconds):
         for _ in range(200):
-            if dice.random() < share:
-                new, bad = new + 1, bad + (dice.random() < fails)
+            if rng.random() < share:
+                new, bad = new + 1, bad + (rng.random() < fails)
             else:
-                other, other_bad = other + 1, other_bad + (dice.random() < old)
-        seen = compare(Counts(new, bad), Counts(other, other_bad), MARGIN, level)
-        odds.append(seen.odds if seen.leans is SequentialVerdict.WORSE else 1.0)
-        if seen.verdict is SequentialVerdict.WORSE:
+                other, other_bad = other + 1, other_bad + (rng.random() < old)
+        compared = compare(Counts(new, bad), Counts(other, other_bad), MARGIN, level)
+        odds.append(compared.odds if compared.leans is SequentialVerdict.WORSE else 1.0)
+        if compared.verdict is SequentialVerdict.WORSE:
             return new, odds
     return None, odds
 
 
 def naive(seconds: int, seed: int) -> bool:
     """Whether a test for one look, at 5 % and asked every second, calls an equal one worse."""
-    dice, a, b, n = random.Random(seed), 0, 0, 0
+    rng, a, b, n = random.Random(seed), 0, 0, 0
     for _ in range(seconds):
         n += 100
-        a += sum(dice.random() < 0.02 for _ in range(100))
-        b += sum(dice.random() < 0.02 for _ in range(100))
+        a += sum(rng.random() < 0.02 for _ in range(100))
+        b += sum(rng.random() < 0.02 for _ in range(100))
         pooled = (a + b) / (2 * n)
         if pooled and (a - b) / n > 1.645 * math.sqrt(2 * pooled * (1 - pooled) / n):
             return True

@@ -28,7 +28,7 @@ def main() -> None:
             batches = Batches(
                 count=calls // 4, rows=calls, seconds=calls * 0.04, rows_squared=calls * 5.0, rows_seconds=calls * 0.18
             )
-            seen = Observation(
+            observed = Observation(
                 at_s=turn * TICK_S,
                 span_s=TICK_S,
                 arrivals=calls,
@@ -39,7 +39,7 @@ def main() -> None:
                 batches=batches,
                 ready=REPLICAS // DEPLOYMENTS,
             )
-            states[i], _ = law.step(states[i], bounds, seen)
+            states[i], _ = law.step(states[i], bounds, observed)
         ticks.append(1000 * (time.perf_counter() - began))
     settled = sorted(ticks[len(ticks) // 2 :])
     report.figures["tick_ms"] = {"p50": median(settled), "p99": settled[int(0.99 * len(settled))]}

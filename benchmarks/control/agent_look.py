@@ -132,9 +132,9 @@ async def _stop(locks: list[Path]) -> None:
 def search(pids: list[int]) -> float:
     """Milliseconds of one search for all."""
     began = time.process_time()
-    seen = proc.table()
+    table = proc.table()
     for pid in pids:
-        proc.memory_over(pid, LIMIT_BYTES, seen)
+        proc.memory_over(pid, LIMIT_BYTES, table)
     return 1000 * (time.process_time() - began)
 
 

@@ -24,8 +24,8 @@ from kaon.types.traffic import Traffic
 async def looks(seconds: int) -> tuple[list[float], list[float]]:
     """What each look took, and its longest stretch without a pause; milliseconds of the processor."""
     clock, ring = FakeClock(), TrafficRing()
-    store, opinions = MemoryStore(clock), LiveStatus()
-    tuning = TuningController(store, clock, ring, opinions, ScalingController(store, clock, ring, opinions))
+    store, live_status = MemoryStore(clock), LiveStatus()
+    tuning = TuningController(store, clock, ring, live_status, ScalingController(store, clock, ring, live_status))
     for number in range(DEPLOYMENTS):
         wanted = DeploymentSpec(template=Template(artifact=DIGEST), scaling=spec.Scaling(min=1, max=100))
         serving = (Assignment(revision=1, replicas=REPLICAS, ready=REPLICAS, weight=100),)

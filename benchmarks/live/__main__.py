@@ -71,16 +71,16 @@ def main() -> None:
 
 def _simulated(report: Report, load: Load, arms: dict[str, Arm]) -> dict[str, float]:
     """The same in the simulator; what it is off by, relative, in the median."""
-    told = {}
+    checks = {}
     for name, arm in arms.items():
         if name == FIXED:
-            said = validation.of_fixed(FIXED_REPLICAS, load)
+            validated = validation.of_fixed(FIXED_REPLICAS, load)
         else:
-            said = validation.of_law(LawName(name), load, first_replicas(load))
-        told[name] = validation.compared(arm, said)
-        print(f"  {name}, simulated: {said}", flush=True)
-    report.figures.setdefault("simulated", {})[load.name] = told
-    return {name: x["p50_relative_error"] for name, x in told.items()}
+            validated = validation.of_law(LawName(name), load, first_replicas(load))
+        checks[name] = validation.compared(arm, validated)
+        print(f"  {name}, simulated: {validated}", flush=True)
+    report.figures.setdefault("simulated", {})[load.name] = checks
+    return {name: x["p50_relative_error"] for name, x in checks.items()}
 
 
 def _ray_itself(report: Report, load: Load) -> dict[str, Arm]:

@@ -103,12 +103,12 @@ def measured(
         subprocess.run([sys.executable, "-m", "benchmarks.live.load", str(folder / "order.json")], cwd=ROOT, check=True)
         timer.join()
         machine = psutil.cpu_percent() / 100
-        said = json.loads((folder / "result.json").read_text())
-    return {target.name: _arm(said[target.name], census, target.name, start_at, machine) for target in targets}
+        result = json.loads((folder / "result.json").read_text())
+    return {target.name: _arm(result[target.name], census, target.name, start_at, machine) for target in targets}
 
 
-def _arm(said: dict[str, Any], census: Census, name: str, start_at: float, machine: float) -> Arm:
-    scored = said.pop("scored")
+def _arm(result: dict[str, Any], census: Census, name: str, start_at: float, machine: float) -> Arm:
+    scored = result.pop("scored")
     return Arm(
         calls=scored["calls"],
         attainment=scored["ok"] / max(1, scored["calls"]),
@@ -119,5 +119,5 @@ def _arm(said: dict[str, Any], census: Census, name: str, start_at: float, machi
         shed=scored["shed"],
         replica_seconds=census.replica_seconds(name, start_at + WARM_S, start_at + SECONDS),
         replicas=census.series(name, start_at, SECONDS),
-        load=said | {"machine_busy": machine},
+        load=result | {"machine_busy": machine},
     )

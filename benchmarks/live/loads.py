@@ -51,8 +51,8 @@ def compressed(load: loads.Load, seconds: int) -> Load:
 
 def chosen(folder: str | None, seconds: int, most: int = 3) -> list[Load]:
     """The loads of a benchmark: of a folder of traces, or made here."""
-    known = loads.read(Path(folder)) if folder else loads.generated(1800)
+    real = loads.read(Path(folder)) if folder else loads.generated(1800)
     names = CHOSEN if folder else CHOSEN_GENERATED
-    first = [load for name in names for load in known if load.name == name]
-    rest = [load for load in known if load not in first]
+    first = [load for name in names for load in real if load.name == name]
+    rest = [load for load in real if load not in first]
     return [compressed(replace(load, rates=load.rates[: QUICKER * seconds]), seconds) for load in (first + rest)[:most]]

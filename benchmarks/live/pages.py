@@ -50,9 +50,9 @@ def of_load(name: str, arms: dict[str, Any]) -> str:
 
 def of_simulator(figures: dict[str, Any]) -> str:
     """The simulator beside the live runs."""
-    told = {(load, NAMES[arm]): x for load, arms in figures["simulated"].items() for arm, x in arms.items()}
+    results = {(load, NAMES[arm]): x for load, arms in figures["simulated"].items() for arm, x in arms.items()}
     rows = []
-    for (load, arm), x in told.items():
+    for (load, arm), x in results.items():
         pairs = [(x["live"][key], x["simulated"][key]) for key in ("p50_s", "p90_s", "p99_s")]
         attained, simulated = (100 * x[side]["attainment"] for side in ("live", "simulated"))
         rows.append(

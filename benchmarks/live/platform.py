@@ -67,8 +67,8 @@ class Platform:
         file, _, entry = service.rpartition(":")
         copy = Path(shutil.copy(file, self.settings.home.parent))
         count = ["--replicas", str(replicas), "--timeout", f"{READY_WITHIN_S:g}s"]
-        told = [part for one in (f"LOAD_S={load_s:g}", *env) for part in ("--env", one)]
-        self.kaon("deploy", f"{copy}:{entry}", "--name", name, *told, *count)
+        options = [part for one in (f"LOAD_S={load_s:g}", *env) for part in ("--env", one)]
+        self.kaon("deploy", f"{copy}:{entry}", "--name", name, *options, *count)
 
     def bound(self, name: str, scaling: dict[str, Any]) -> None:
         """Let a law scale it: `scaling` as in the deployment's spec."""

@@ -109,8 +109,8 @@ def _await(driver: subprocess.Popen[bytes], folder: Path) -> None:
     give_up = time.monotonic() + READY_WITHIN_S
     while not (folder / "ready").exists():
         if driver.poll() is not None or time.monotonic() > give_up:
-            said = (folder / "log").read_text(errors="replace")[-2000:]
-            raise SystemExit(f"Ray Serve did not come up:\n{said}")
+            output = (folder / "log").read_text(errors="replace")[-2000:]
+            raise SystemExit(f"Ray Serve did not come up:\n{output}")
         time.sleep(0.1)
 
 

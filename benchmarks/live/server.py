@@ -26,14 +26,14 @@ def start(settings: Settings, times: float) -> None:
     role = ProcessRole("server", settings)
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     role.log.parent.mkdir(mode=0o700, parents=True)
-    said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
+    fields = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
     processes.spawn(
         [sys.executable, "-m", "benchmarks.live.server", f"{times:g}"],
         lock=role.lock,
         env={"PATH": os.environ["PATH"], "HOME": str(Path.home())},
         cwd=ROOT,
         log=role.log,
-        stdin=json.dumps(said).encode(),
+        stdin=json.dumps(fields).encode(),
     )
 
 

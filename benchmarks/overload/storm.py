@@ -115,7 +115,7 @@ async def call(line: Line, callers: Callers, request: bytes, tally: Tally, tries
         tally.tries += 1
         try:
             async with asyncio.timeout(began_at + callers.patience_s - tried_at):
-                status, told = await line.ask(request)
+                status, retry_after = await line.ask(request)
         except TimeoutError:
             tally.hung_up += 1
             return
@@ -129,7 +129,7 @@ async def call(line: Line, callers: Callers, request: bytes, tally: Tally, tries
         if status not in (429, 503):
             return
         tally.refused_after.append(now - tried_at)
-        tally.without_retry_after += not told
+        tally.without_retry_after += not retry_after
 
 
 async def peak(callers: Callers, clients: int, seconds: float) -> float:

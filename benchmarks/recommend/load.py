@@ -64,14 +64,14 @@ async def open_loop(url: str, key: str, users: Sequence[int], *, rps: float, sec
         latencies.append(time.perf_counter() - due)
         failed += status != 200
 
-    dice = random.Random(7)
+    rng = random.Random(7)
     due = time.perf_counter() + 0.1
     end = due + seconds
     async with asyncio.TaskGroup() as group:
         while due < end:
             await asyncio.sleep(max(due - time.perf_counter(), 0))
-            group.create_task(one(due, dice.choice(users)))
-            due += dice.expovariate(rps)
+            group.create_task(one(due, rng.choice(users)))
+            due += rng.expovariate(rps)
     for connection in idle:
         connection.writer.close()
     return Outcome(sorted(latencies), failed)

@@ -80,15 +80,15 @@ def again() -> list[Cell]:
 
 
 def main() -> None:
-    told = os.environ.get("CELLS")
-    cells = Cells(Path(told) if told else None)
-    judging = bool(told) or os.environ.get("JUDGE", "") not in ("", "0")
+    chosen = os.environ.get("CELLS")
+    cells = Cells(Path(chosen) if chosen else None)
+    judging = bool(chosen) or os.environ.get("JUDGE", "") not in ("", "0")
     done = judging or play(cells, time.monotonic() + CHUNK_S)
     if not judging and not QUICK:
         cells.publish()
     report = Report("tune")
-    mine = [cell for cell in cells.kept.values() if told or cell["load"] in named()]
-    judge.judge(report, mine, again() if done and not judging else ())
+    cells_run = [cell for cell in cells.kept.values() if chosen or cell["load"] in named()]
+    judge.judge(report, cells_run, again() if done and not judging else ())
     if not done:
         report.note("not all cells are done, so no result is written: run it again to go on")
     if not done or not report.bars:

@@ -54,11 +54,11 @@ def day_one(load: Load) -> Load:
 def chosen(load: Load, grid: list[tuple[ScalingLaw, int]]) -> tuple[ScalingLaw, int]:
     """The configuration with the fewest replica-seconds at the goal on day 1, or the one nearest to it."""
     first = day_one(load)
-    seen = [(score(Life(first, GRID_SEED, x, rows).run(), first), (x, rows)) for x, rows in grid]
-    good = [s for s in seen if s[0].later_attainment >= OBJECTIVE.completion]
+    scored = [(score(Life(first, GRID_SEED, x, rows).run(), first), (x, rows)) for x, rows in grid]
+    good = [s for s in scored if s[0].later_attainment >= OBJECTIVE.completion]
     if good:
         return min(good, key=lambda s: s[0].later_replica_seconds)[1]
-    return max(seen, key=lambda s: s[0].later_attainment)[1]
+    return max(scored, key=lambda s: s[0].later_attainment)[1]
 
 
 def best_fixed(load: Load, seed: int) -> tuple[Score, dict[str, Any]]:
@@ -66,8 +66,8 @@ def best_fixed(load: Load, seed: int) -> tuple[Score, dict[str, Any]]:
     are chosen over all seeds."""
     grid = fixed_grid()[:: 5 if QUICK else 1]
     played = [(v, score(Life(load, seed, law(v), int(v["max_batch"])).run(), load)) for v in grid]
-    told = [{"knobs": v, "score": asdict(s)} for v, s in played]
-    return min((s for _, s in played), key=lambda s: s.loss), {"grid": told}
+    plays = [{"knobs": v, "score": asdict(s)} for v, s in played]
+    return min((s for _, s in played), key=lambda s: s.loss), {"grid": plays}
 
 
 def best_static(load: Load) -> int:
@@ -96,17 +96,17 @@ def _tuned(load: Load, way: Way) -> Arm:
     return play
 
 
-def _telling(told: Told) -> dict[str, Any]:
+def _telling(counts: Told) -> dict[str, Any]:
     return {
-        "epochs": told.epochs,
-        "epoch_cpu_s": [round(x, 3) for x in told.epoch_cpu_s],
-        "distrusted": told.distrusted,
-        "happened": told.happened,
-        "trials": told.trials,
-        "returns": told.returns,
-        "tried": told.tried,
-        "replays": told.replays,
-        "final": told.final,
+        "epochs": counts.epochs,
+        "epoch_cpu_s": [round(x, 3) for x in counts.epoch_cpu_s],
+        "distrusted": counts.distrusted,
+        "happened": counts.happened,
+        "trials": counts.trials,
+        "returns": counts.returns,
+        "tried": counts.tried,
+        "replays": counts.replays,
+        "final": counts.final,
     }
 
 

@@ -28,16 +28,16 @@ Cell = dict[str, Any]
 
 def interval(values: list[float]) -> tuple[float, float, float]:
     """Mean and the 95 % bootstrap interval of it."""
-    dice = random.Random(5)
-    means = sorted(fmean(dice.choices(values, k=len(values))) for _ in range(1000))
+    rng = random.Random(5)
+    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(1000))
     return fmean(values), means[25], means[974]
 
 
 def closed(untuned: list[float], ours: list[float], knowing: list[float]) -> tuple[float, float, float] | None:
     """The share of the gap from untuned to who knows the future that is closed, of mean losses, and its 95 % bootstrap
     interval; None where there is no gap to speak of."""
-    dice = random.Random(5)
-    draws = [range(len(ours)), *(dice.choices(range(len(ours)), k=len(ours)) for _ in range(1000))]
+    rng = random.Random(5)
+    draws = [range(len(ours)), *(rng.choices(range(len(ours)), k=len(ours)) for _ in range(1000))]
     means = [[fmean(losses[i] for i in draw) for losses in (untuned, ours, knowing)] for draw in draws]
     if any(a - c < 0.02 * a for a, _, c in means):
         return None
@@ -165,14 +165,14 @@ def one(arms: dict[str, dict[int, Cell]]) -> dict[str, Any]:
 def over_all(loads: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Of arms that all loads have on as many seeds: loss above ours in the mean over loads, unsafe minutes, and the
     share of lives that end below the goal."""
-    told = {}
+    summary = {}
     for arm in OTHERS:
         rows = [found["arms"].get(arm, {"seeds": 0}) for found in loads.values()]
         if len({row["seeds"] for row in rows}) == 1 and rows[0]["seeds"]:
             means = [fmean(each) for each in zip(*(row["above_ours_each"] for row in rows), strict=True)]
-            told[arm] = {"seeds": rows[0]["seeds"], "above_ours": interval(means)}
-            told[arm] |= {name: fmean(row[name] for row in rows) for name in ("unsafe", "below_goal")}
-    return told
+            summary[arm] = {"seeds": rows[0]["seeds"], "above_ours": interval(means)}
+            summary[arm] |= {name: fmean(row[name] for row in rows) for name in ("unsafe", "below_goal")}
+    return summary
 
 
 def _hour(cell: Cell) -> int:

@@ -50,6 +50,6 @@ def cell(place: Place) -> Cell:
     """A cell, played."""
     load, seed, arm = place
     began = time.process_time()
-    score, told = made(load, arm)(seed)
-    told["cpu_s"] = round(time.process_time() - began, 2)
-    return {"load": load, "seed": seed, "arm": arm, "score": asdict(score), "told": told}
+    score, counts = made(load, arm)(seed)
+    counts["cpu_s"] = round(time.process_time() - began, 2)
+    return {"load": load, "seed": seed, "arm": arm, "score": asdict(score), "told": counts}

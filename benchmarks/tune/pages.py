@@ -48,29 +48,29 @@ _LIMITS = """
 
 def write() -> None:
     """The page, from the newest results."""
-    told = json.loads(RESULTS.read_text())
-    PAGE.write_text(page(told), encoding="utf-8")
+    results = json.loads(RESULTS.read_text())
+    PAGE.write_text(page(results), encoding="utf-8")
 
 
-def page(told: dict[str, Any]) -> str:
+def page(results: dict[str, Any]) -> str:
     """The whole page."""
-    loads = told["figures"].get("loads", {})
+    loads = results["figures"].get("loads", {})
     counts = sorted({len(found["seeds"]) for found in loads.values()})
     span = "-".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "no"
     what = f"{len(loads)} public traces, {span} seeds each, intervals by bootstrap (95 %)."
-    parts = [_HEAD.format(what=what), _claim(told), _traces(loads), _unsafe(loads)]
-    parts += [_over_all(told["figures"]["over_all"])]
+    parts = [_HEAD.format(what=what), _claim(results), _traces(loads), _unsafe(loads)]
+    parts += [_over_all(results["figures"]["over_all"])]
     parts += [_arms(name, found) for name, found in loads.items()]
-    notes = "".join(f"- {note}\n" for note in told["notes"])
+    notes = "".join(f"- {note}\n" for note in results["notes"])
     return "".join(parts) + _LIMITS + (f"\nNotes of the run:\n\n{notes}" if notes else "")
 
 
-def _claim(told: dict[str, Any]) -> str:
+def _claim(results: dict[str, Any]) -> str:
     rows = ""
-    for bar in told["bars"]:
+    for bar in results["bars"]:
         holds = "holds" if bar["ok"] else "**fails**"
         rows += f"| {bar['name'].replace('_', ' ')} | {bar['value']:.3g} | {bar['goal']:g} | {holds} |\n"
-    machine = told.get("machine")
+    machine = results.get("machine")
     timed = f"\nSearches are timed alone, on: {machine['cpu']}, Python {machine['python']}.\n" if machine else ""
     return f"\n| clause | measured | goal | |\n|---|--:|--:|---|\n{rows}{timed}"
 

@@ -59,7 +59,7 @@ def a_difference(load: Load) -> str:
     episode = Episode(calls(load, SEED), 1800.0, 0.0, 15, None).part(1800.0)
     model = FittedModel(0.025, 0.08, LARGEST, Unevenness(0.45))
     copy = Twin(
-        model, OBJECTIVE, BOUNDS, law, lambda v: (largest(v), 1, 0.0), REFERENCE_S, 1.0, (episode,), (episode,), lucks=1
+        model, OBJECTIVE, BOUNDS, law, lambda v: (largest(v), 1, 0.0), REFERENCE_S, 1.0, (episode,), (episode,), seeds=1
     )
     other = SPACE.moved(START, tuple(z + 0.1 for z in SPACE.point(START)))
     force, same, different = copy(START, 1, Depth.WHOLE), copy(other, 1, Depth.WHOLE), copy(other, 2, Depth.WHOLE)

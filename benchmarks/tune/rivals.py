@@ -22,7 +22,7 @@ from kaon.laws.tune.guard import Conditions
 from kaon.laws.tune.knobs import CubePoint, KnobValues
 from kaon.laws.tune.spsa import Slope
 from kaon.laws.tune.tuner import Orders
-from kaon.sim.search import believed
+from kaon.sim.search import checked
 from kaon.types.observation import Observation
 
 BLOCK_S = 300.0
@@ -131,7 +131,7 @@ class OptunaInTwin(Tuned):
     TRIALS = 16
 
     def _epoch(self, now: float, conditions: Conditions) -> Orders:
-        belief = believed(self._ask(now))
+        belief = checked(self._ask(now))
         twin = belief.twin
         if twin is None or belief.distrust:
             return Orders(self.state.force)

@@ -124,9 +124,9 @@ class Life:
         for tick in range(round(self.load.span_s / TICK_S)):
             if tick == changes:
                 self.session.world.change(self.world.after)
-            told = self.session.step()
-            if told is not None and each is not None:
-                each(told[0])
+            result = self.session.step()
+            if result is not None and each is not None:
+                each(result[0])
         return self.session.finish()
 
 

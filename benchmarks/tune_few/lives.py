@@ -39,11 +39,11 @@ def life(place: tuple[str, int]) -> dict[str, Any]:
     load = few(named()[name])
     before, tuned = untuned(load, seed, FEW.start), Tuned(load, seed, world=FEW)
     after = score(tuned.run(), load, FEW)
-    told = tuned.told
-    kept = {key: getattr(told, key) for key in ("epochs", "epoch_cpu_s", "happened", "trials", "returns", "replays")}
+    counts = tuned.told
+    kept = {key: getattr(counts, key) for key in ("epochs", "epoch_cpu_s", "happened", "trials", "returns", "replays")}
     others = {
         arm: [untuned(load, other, values).later_loss for other in OTHERS]
-        for arm, values in (("began", FEW.start), ("ended", told.final))
+        for arm, values in (("began", FEW.start), ("ended", counts.final))
     }
     scores = {"untuned": asdict(before), "ours": asdict(after)}
-    return {"load": name, "seed": seed, "scores": scores, "told": kept, "final": told.final, "others": others}
+    return {"load": name, "seed": seed, "scores": scores, "told": kept, "final": counts.final, "others": others}

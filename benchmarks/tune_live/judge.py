@@ -43,8 +43,8 @@ def show_path(told: dict[str, Any]) -> None:
     )
     for name, x in told["states"].items():
         ratios = (x.get(f"p{q}_ratio", (1.0, 1.0, 1.0)) for q in (50, 99))
-        said = " | ".join(f"{ratio:.3f} ({low:.3f}-{high:.3f})" for ratio, low, high in ratios)
-        row = f"| {name} | {x['calls']} | {x['p50_ms']:.2f} | {x['p90_ms']:.2f} | {x['p99_ms']:.2f} | {said} |"
+        cells = " | ".join(f"{ratio:.3f} ({low:.3f}-{high:.3f})" for ratio, low, high in ratios)
+        row = f"| {name} | {x['calls']} | {x['p50_ms']:.2f} | {x['p90_ms']:.2f} | {x['p99_ms']:.2f} | {cells} |"
         print(row, flush=True)
 
 

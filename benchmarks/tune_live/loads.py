@@ -15,10 +15,10 @@ MOST_DAYS = 4
 
 def chosen(folder: str | None, seconds: int, times: float, most: int) -> list[Load]:
     """The loads of a benchmark of `seconds`, each second `times` of a trace's: of a folder of traces, or made here."""
-    known = loads.read(Path(folder), MOST_DAYS) if folder else loads.generated(3600)
+    real = loads.read(Path(folder), MOST_DAYS) if folder else loads.generated(3600)
     names = CHOSEN if folder else CHOSEN_GENERATED
-    first = [load for name in names for load in known if load.name == name]
-    rest = [load for load in known if load not in first]
+    first = [load for name in names for load in real if load.name == name]
+    rest = [load for load in real if load not in first]
     return [compressed(filled(load, round(seconds * times)), seconds) for load in (first + rest)[:most]]
 
 

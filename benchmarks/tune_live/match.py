@@ -179,7 +179,7 @@ class Match:
 
     def _outcome(self, entrant: Entrant, folder: Path, census: Census, start_at: float) -> Outcome:
         number = list(dict.fromkeys(x.load.name for x in self.entrants)).index(entrant.load.name)
-        said = json.loads((folder / f"{number}.result").read_text())[entrant.name]
+        played = json.loads((folder / f"{number}.result").read_text())[entrant.name]
         heard = Heard(
             arrivals_ns=np.frombuffer(generator.read(folder / f"{number}.arrivals"), dtype=np.int64),
             latency_ns=np.frombuffer((folder / f"{entrant.name}.latency").read_bytes(), dtype=np.int64),
@@ -192,7 +192,7 @@ class Match:
         return Outcome(
             heard=heard,
             counted=self._counted(entrant, census, start_at),
-            generator={key: value for key, value in said.items() if key not in ("per_second", "scored")},
+            generator={key: value for key, value in played.items() if key not in ("per_second", "scored")},
             tuning=told,
             journal=found["items"],
             story=self.stories[entrant.name],

@@ -50,9 +50,9 @@ def measured(rounds: int, block_s: float) -> dict[str, Any]:
     with platform(partial(roles.start, times=1.0, restless=True)) as kaon:
         kaon.deploy("echo", REPLICAS, 0.0, ECHO)
         _awaited(kaon.settings.home / roles.DEEDS)
-        latency_ns, said = _played(kaon, calls, blocks, block_s)
+        latency_ns, answered = _played(kaon, calls, blocks, block_s)
         deeds = json.loads((kaon.settings.home / roles.DEEDS).read_text())
-    return _told(latency_ns, calls, blocks, block_s, rounds) | {"generator": said, "tuner": deeds}
+    return _told(latency_ns, calls, blocks, block_s, rounds) | {"generator": answered, "tuner": deeds}
 
 
 def _awaited(path: Path) -> None:
@@ -98,9 +98,9 @@ def _played(kaon: Platform, calls: Any, blocks: Sequence[int], block_s: float) -
             for process in (running, spinning):
                 process.kill()
                 process.wait()
-        said = json.loads((folder / "result").read_text())["echo"]
+        answered = json.loads((folder / "result").read_text())["echo"]
         latency_ns = np.frombuffer((folder / "echo.latency").read_bytes(), dtype=np.int64)
-    return latency_ns, {key: value for key, value in said.items() if key not in ("per_second", "scored")}
+    return latency_ns, {key: value for key, value in answered.items() if key not in ("per_second", "scored")}
 
 
 def _told(latency_ns: Any, calls: Any, blocks: Sequence[int], block_s: float, rounds: int) -> dict[str, Any]:
@@ -129,6 +129,6 @@ def _ratio(by_round: Sequence[Sequence[Any]], state: int, beside: int, q: float)
         ours, usual = (np.quantile(np.concatenate([x[s] for x in rounds]), q) for s in (state, beside))
         return float(ours / usual)
 
-    dice = random.Random(5)
-    drawn = sorted(of(dice.choices(by_round, k=len(by_round))) for _ in range(400))
+    rng = random.Random(5)
+    drawn = sorted(of(rng.choices(by_round, k=len(by_round))) for _ in range(400))
     return round(of(by_round), 4), round(drawn[10], 4), round(drawn[389], 4)

@@ -101,7 +101,7 @@ class Restless(TuningController):
 
 
 class _Asking(Tuned):
-    """A simulated life of which the questions are kept."""
+    """A simulated life of which the queries are kept."""
 
     def __init__(self, *of: Any) -> None:
         super().__init__(*of)

@@ -43,7 +43,7 @@ def start(settings: Settings, times: float, *, restless: bool = False) -> None:
     for name in ROLES:
         role = ProcessRole(name, settings)
         role.log.parent.mkdir(mode=0o700, parents=True)
-        said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
+        fields = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
         processes.spawn(
             [
                 sys.executable,
@@ -57,7 +57,7 @@ def start(settings: Settings, times: float, *, restless: bool = False) -> None:
             env={"PATH": os.environ["PATH"], "HOME": str(Path.home())},
             cwd=ROOT,
             log=role.log,
-            stdin=json.dumps(said).encode(),
+            stdin=json.dumps(fields).encode(),
         )
 
 

@@ -22,7 +22,7 @@ def enter(id_: str, until: float | None) -> None:
 
 
 def copies(home: Context) -> Callable[[], Context]:
-    """What gives copies of `home` of which none sees what is done in another.
+    """A function that returns independent copies of `home`.
 
     The decimal module keeps a mutable object in its context variable; each copy gets one of its own.
     """

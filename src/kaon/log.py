@@ -1,7 +1,7 @@
 """Structured logs: one JSON object a line on standard error, or short coloured lines on a terminal.
 
-`get(name)` gives a logger; bound values (`request_id`, `replica`) come from `structlog.contextvars`.
-Secrets never reach a logger: values are registered with `hide` and are blotted out of every line.
+`get(name)` returns a logger; bound values (`request_id`, `replica`) come from `structlog.contextvars`. Secrets are
+registered with `hide` and masked in every line.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ _hidden: set[str] = set()
 
 
 def hide(value: str) -> None:
-    """Blot out `value` in every later log line (values under 6 characters are too common to hide)."""
+    """Mask `value` in every later log line (values under 6 characters are too common to hide)."""
     if len(value) >= 6:
         _hidden.add(value)
 
 
 def forms(value: str) -> list[str]:
-    """A secret in every form that it may have on one line, as far as it is hidden: as it is, escaped in JSON, line by
-    line."""
-    told = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], *value.splitlines())
-    return [form for form in dict.fromkeys(told) if len(form) >= 6]
+    """The forms of a secret on one line that are hidden: as it is, escaped in JSON, and each of its lines."""
+    found = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], *value.splitlines())
+    return [form for form in dict.fromkeys(found) if len(form) >= 6]
 
 
 def hide_secret(value: str) -> None:
-    """Blot out a secret in every form that it may have on one line."""
+    """Mask a secret in every form that it may have on one line."""
     for form in forms(value):
         hide(form)
 
@@ -63,7 +62,7 @@ def is_at_least(line: str, level: str) -> bool:
 
 
 def spelled(line: str) -> list[str]:
-    """A structured line with an exception as several: the line without it, and its traceback. Any other line alone."""
+    """A structured line with an exception as several: the line without it, and the traceback; other lines alone."""
     fields = fields_of(line) or {}
     trace = fields.pop("exception", None)
     return [json.dumps(fields, ensure_ascii=False), *trace.splitlines()] if isinstance(trace, str) else [line]
@@ -97,7 +96,7 @@ def configure(*, level: str = "info", stream: TextIO | None = None) -> None:
 
 
 def get(name: str) -> Any:
-    """A structured logger that says `part=name` on every line."""
+    """A structured logger with `part=name` on every line."""
     import structlog
 
     return structlog.get_logger(part=name)

@@ -1,7 +1,7 @@
-"""Who tries keys: so many wrong ones a minute from one address; the next are told to wait. At the API and at replicas.
+"""Limits the wrong keys per minute from one address; more of them are refused with 429. At the API and at replicas.
 
-A key that exists is let in from every address, however many wrong ones came from there: a neighbour's guesses lock
-nobody out. Among 2^256 keys no number of guesses finds one; what is spared is the noise and the work.
+A valid key is accepted from every address, however many wrong ones came from there, so that another user of the address
+cannot lock anyone out. Among 2^256 keys none can be guessed; the limit saves work and log lines.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from kaon.clock import Clock
 from kaon.errors import TooManyRequests
 
 TRIES = 10
-"""Wrong keys that the API takes in a minute."""
+"""Wrong keys in a minute after which the API refuses more."""
 WINDOW_S = 60.0
 _PEERS = 10_000
 
 
 class LoginThrottle:
-    """Wrong tries by address, over the last minute. Remembers 10,000 addresses, the latest."""
+    """Wrong keys of the last minute by address, for the latest 10,000 addresses."""
 
     def __init__(self, clock: Clock, tries: int = TRIES) -> None:
         self._clock = clock
@@ -27,12 +27,12 @@ class LoginThrottle:
         self._peers: OrderedDict[str, deque[float]] = OrderedDict()
 
     def too_many(self, peer: str) -> bool:
-        """Whether the next wrong key from there is told to wait."""
+        """Whether the next wrong key from this address is refused with 429."""
         tries = self._peers.get(peer)
         return tries is not None and sum(at > self._clock.monotonic() - WINDOW_S for at in tries) >= self._tries
 
     def wrong(self, peer: str) -> None:
-        """An unknown key came from there. Raises `TooManyRequests` when that was too often lately."""
+        """Count a wrong key from this address. Raises `TooManyRequests` when there were too many in the last minute."""
         now = self._clock.monotonic()
         tries = self._peers.setdefault(peer, deque())
         self._peers.move_to_end(peer)
@@ -43,14 +43,14 @@ class LoginThrottle:
         if len(tries) >= self._tries:
             raise TooManyRequests(
                 "Too many unknown keys came from this address.",
-                hint="Use a key that exists: it is let in.",
+                hint="A valid key is accepted at any time.",
                 retry_after_s=tries[0] - (now - WINDOW_S),
             )
         tries.append(now)
 
 
 def network(address: str) -> str:
-    """What counts as one address: one of IPv4, a /64 of IPv6 (one customer has all of it)."""
+    """The network that counts as one address: an address of IPv4, a /64 of IPv6 (one customer has all of it)."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

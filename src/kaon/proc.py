@@ -1,7 +1,7 @@
-"""What `/proc` says of the processes of this machine.
+"""Reads `/proc`: the processes of this machine.
 
-A search of all of it takes milliseconds, tens of them on a busy machine: whoever asks about many processes at once
-takes one `table` for all of them, and coroutines ask in a thread.
+A search of all processes takes milliseconds, tens of them on a busy machine: take one `table` for many processes, and
+search in a thread where an event loop runs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def table() -> ProcessTable:
     return ProcessTable({session: frozenset(members) for session, members in sessions.items()})
 
 
-def memory_over(pid: int, limit_bytes: int, seen: ProcessTable) -> int:
+def memory_over(pid: int, limit_bytes: int, processes: ProcessTable) -> int:
     """Bytes of memory that a process and its session use, when that is more than `limit_bytes`; else 0.
 
-    Counted is what goes away with them: anonymous and shared memory, each page once; not files in the page cache.
+    Counts anonymous and shared memory, each page once; not files in the page cache.
     """
-    members = {pid, *seen.sessions.get(pid, ())}
+    members = {pid, *processes.sessions.get(pid, ())}
     at_most = sum(_kilobytes(f"/proc/{member}/status", "RssAnon:", "RssShmem:") for member in members) * 1024
     if at_most <= limit_bytes:
         return 0  # the usual case: the exact figure costs the kernel a walk through every page
@@ -54,7 +54,7 @@ def started_at(pid: int) -> float | None:
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """One process, as far as it matters here."""
+    """State, session and start of one process."""
 
     state: str
     session: int
@@ -62,7 +62,7 @@ class ProcessStat:
 
 
 def stat(pid: int) -> ProcessStat | None:
-    """What `/proc` says of a process; None when there is none."""
+    """State, session and start of a process; None when there is none."""
     text = read(f"/proc/{pid}/stat")
     if not text:
         return None
@@ -71,7 +71,7 @@ def stat(pid: int) -> ProcessStat | None:
 
 
 def session(leader_pid: int, start_ticks: int | None) -> set[int]:
-    """The living members of a session, its leader left out; none when the number is another process's by now."""
+    """The living members of a session but its leader; none when the leader's pid now belongs to another process."""
     first = stat(leader_pid)
     if first and start_ticks is not None and first.start_ticks != start_ticks:
         return set()
@@ -80,12 +80,12 @@ def session(leader_pid: int, start_ticks: int | None) -> set[int]:
 
 
 def pids() -> list[int]:
-    """The numbers of all processes."""
+    """The pids of all processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
 def read(path: str) -> bytes:
-    """The beginning of a file of /proc; nothing when its process is gone."""
+    """The beginning of a file of /proc; empty when its process has ended."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):

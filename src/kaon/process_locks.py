@@ -2,8 +2,8 @@
 
 The parent opens a lock file, takes `flock`, and the child inherits the descriptor: the lock is held from the child's
 first instruction to its last, whatever ends in between. The pid of the holder is written into the lock file as a hint,
-which is checked in `/proc` before it is used; without a right one all of `/proc` is searched. So there are no stale pid
-files, and no moment at which a child is unknown: the parent may be killed between any two of its instructions.
+which is checked in `/proc` before it is used; without a valid one all of `/proc` is searched. So there are no stale pid
+files, and a child is always found: the parent may be killed between any two of its instructions.
 
 The functions here search `/proc`: coroutines call them in a thread.
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 from kaon import proc
 from kaon.errors import Conflict
 
-_LOOKERS_S = 1.0
-"""How long `taken` waits for others who only test the lock: `is_held` takes it for microseconds."""
+_TESTERS_S = 1.0
+"""How long `taken` waits for processes that only test the lock: `is_held` takes it for microseconds."""
 _HINT_BYTES = 20
 
 
@@ -95,7 +95,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _holds(pid: int, locks: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Those of `locks` (device and inode) that a descriptor of `pid` holds; an open one alone holds none."""
+    """The `locks` (device and inode) that a descriptor of `pid` holds; an open descriptor alone holds none."""
     found = set()
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -121,7 +121,7 @@ def taken(lock: Path) -> Iterator[int]:
     """A descriptor that holds `lock`, for a child to inherit. Raises `Conflict` when another process holds it."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        give_up = time.monotonic() + _LOOKERS_S
+        give_up = time.monotonic() + _TESTERS_S
         while not _try_lock(fd):
             if leader(lock) or holders(lock) or time.monotonic() > give_up:
                 raise Conflict(f"It is running already: a process holds {lock}.")

@@ -1,9 +1,9 @@
 """Starts and ends processes that are known by the locks they hold (`kaon.process_locks`).
 
-Signals never go to a bare pid, which the kernel may have given to another process by now. A process is opened first
-(`pidfd`), then checked again, and the signal goes through the descriptor.
+Signals are never sent to a bare pid, which the kernel may have given to another process. A process is opened first
+(`pidfd`), then checked again, and the signal is sent through the descriptor.
 
-Whatever a process leaves behind in its session ends with it. Linux only (5.3 or later).
+Other processes of its session end with it. Linux only (5.3 or later).
 
 Coroutines here search `/proc` (`kaon.proc`) in a thread.
 """
@@ -29,7 +29,7 @@ from kaon.errors import InvalidInput, Unavailable
 from kaon.process_locks import hint, holders, is_held, is_holder, leader, taken
 
 _STDIN_MOST_BYTES = 2**20
-"""What an unprivileged pipe can hold at most."""
+"""The most that an unprivileged pipe can hold."""
 _SETTLE_S = 0.05
 """A parent releases the lock of its child within milliseconds of the child's start."""
 _KILL_S = 10.0
@@ -42,7 +42,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What a process may use. Memory is watched by drivers instead: limits of address space say little about it."""
+    """Limits of a process. Memory is watched by drivers instead, since address space says little about its use."""
 
     open_files: int = 8192
     oom_score_adj: int = 0
@@ -87,7 +87,7 @@ def spawn(
 
 
 async def ended(pid: int) -> int | None:
-    """Wait for the end of a process, end what it left behind in its session, and return its exit code.
+    """Wait for the end of a process, end the other processes of its session, and return its exit code.
 
     Negative: by that signal. None: this process is not its parent, so the exit code is unknown.
     """
@@ -95,7 +95,7 @@ async def ended(pid: int) -> int | None:
     with _opened(pid) as fd:
         if fd is not None:
             await _exit_of(fd, None)
-    # Not reaped yet when it is ours: its number cannot have gone to somebody else.
+    # A child is not reaped yet, so its pid cannot belong to another process.
     if begun:
         await _kill(lambda: proc.session(pid, begun.start_ticks))
     return exit_code(pid)
@@ -114,10 +114,10 @@ async def gone(lock: Path, timeout_s: float | None) -> bool:
 
 
 def ended_from_outside(code: int | None) -> bool:
-    """Whether an exit code means that another process ended it, so that the next start may go well.
+    """Whether an exit code means that another process ended it, so that the next start may succeed.
 
-    SIGKILL and SIGTERM come from others; None is of a process that was taken over. A process that exits by itself, or
-    by a signal of its own making (SIGSEGV, SIGABRT), is likely to do so again.
+    SIGKILL and SIGTERM come from others; None is the code of a process that was taken over. A process that exits by
+    itself, or by a fault (SIGSEGV, SIGABRT), is likely to do so again.
     """
     return code is None or -code in (signal.SIGKILL, signal.SIGTERM)
 
@@ -128,10 +128,11 @@ def exit_code(pid: int) -> int | None:
     return child.poll() if child else None
 
 
-async def stop(lock: Path, grace_s: float) -> None:
+async def stop(lock: Path, grace_s: float, *, whole_session: bool = False) -> None:
     """End the process that holds `lock` and all that it started. Idempotent.
 
-    SIGTERM to the process, up to `grace_s` for it to end, then SIGKILL to its session and to all that hold the lock.
+    SIGTERM to the process, and with `whole_session` to all of its session; up to `grace_s` for it to end, then SIGKILL
+    to its session and to all that hold the lock.
     Raises `Unavailable` when one of them does not end.
     """
     if not is_held(lock):
@@ -144,10 +145,21 @@ async def stop(lock: Path, grace_s: float) -> None:
         with _opened(pid) as fd:
             if fd is not None and is_holder(pid, lock):
                 _send(fd, signal.SIGTERM)
+                if whole_session and grace_s:
+                    await _ask_to_end(await _search(lambda: proc.session(pid, begun.start_ticks)), pid)
                 await _exit_of(fd, grace_s)
         await _kill(lambda: {*proc.session(pid, begun.start_ticks), *holders(lock)})
         exit_code(pid)  # reaps it when it is our child
     await _kill(lambda: set(holders(lock)))
+
+
+async def _ask_to_end(members: set[int], session: int) -> None:
+    """SIGTERM to the members of a session."""
+    for member in members:
+        with _opened(member) as fd:
+            found = proc.stat(member)  # now that it is open, its number stays its own
+            if fd is not None and found and found.session == session:
+                _send(fd, signal.SIGTERM)
 
 
 async def send(lock: Path, number: int) -> None:
@@ -167,7 +179,7 @@ async def _search(work: Callable[[], _T]) -> _T:
 
 @contextlib.contextmanager
 def filled_pipe(content: bytes) -> Iterator[int]:
-    """The reading end of a pipe that holds `content`, which exists nowhere else."""
+    """The reading end of a pipe that holds `content`, which is written nowhere else."""
     if len(content) > _STDIN_MOST_BYTES:
         raise InvalidInput(f"Standard input has {len(content)} bytes; at most {_STDIN_MOST_BYTES} are possible.")
     reading, writing = os.pipe()
@@ -256,4 +268,6 @@ async def _kill(members: Callable[[], set[int]]) -> None:
             left_s = max(0.0, give_up - time.monotonic())
             await asyncio.gather(*(_exit_of(fds[pid], left_s) for pid in fds.keys() & still))
         if time.monotonic() > give_up:
-            raise Unavailable(f"Processes {sorted(found)} do not end, even when killed.", hint="Look at dmesg.")
+            raise Unavailable(
+                f"Processes {sorted(found)} do not end, even when killed.", hint="See the kernel's log: dmesg"
+            )

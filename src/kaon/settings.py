@@ -67,7 +67,17 @@ class Settings(BaseSettings):
     most_upload_bytes: int = Field(
         default=256 * 2**30, ge=2**20, description="Bytes that these uploads may have together."
     )
+    most_datasets: int = Field(default=500, ge=1, le=100_000, description="Datasets that a workspace may have.")
+    most_dataset_files: int = Field(
+        default=100_000, ge=1, le=1_000_000, description="Files that one version of a dataset may have."
+    )
+    most_dataset_bytes: int = Field(
+        default=200 * 2**30, ge=2**20, description="Bytes that the datasets of a workspace may have together."
+    )
     most_deployments: int = Field(default=500, ge=1, le=100_000, description="Deployments that a workspace may have.")
+    most_jobs: int = Field(
+        default=100_000, ge=10, le=10_000_000, description="Jobs that a workspace may have, ended ones included."
+    )
     most_keys: int = Field(default=1000, ge=10, le=100_000, description="Keys that a workspace may have.")
     most_secrets: int = Field(default=1000, ge=10, le=100_000, description="Secrets that a workspace may have.")
     audit_records: int = Field(
@@ -87,6 +97,13 @@ class Settings(BaseSettings):
     )
     keep_keys_s: float = Field(
         default=30 * 86_400, ge=0, description="How long a key stays in lists after its end, in seconds."
+    )
+    keep_jobs_s: float = Field(default=30 * 86_400, ge=0, description="How long a job stays after its end, in seconds.")
+    keep_jobs: int = Field(
+        default=10_000, ge=0, le=1_000_000, description="Ended jobs that stay in a workspace; the oldest go first."
+    )
+    keep_job_bytes: int = Field(
+        default=256 * 2**20, ge=2**20, description="Bytes of results of ended jobs that stay in a workspace."
     )
     keep_logs_s: float = Field(
         default=7 * 86_400, ge=0, description="How long the logs of a replica that is gone stay, in seconds."

@@ -60,25 +60,40 @@ def try_out(step: Step, folder: Path, env: dict[str, str], port: int) -> None:
 def test_commands_of_the_page_do_what_it_says(
     page: Path, tmp_path: Path, shell: dict[str, str], free_port: Callable[[], int]
 ) -> None:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    typed = 0
+    reader = Reader(tmp_path / "work", shell, free_port)
     for block in blocks(page):
-        typed += follow(block, folder, shell, free_port)
-    assert typed >= 4
+        reader.follow(block)
+    assert reader.typed >= 4
 
 
-def follow(block: Block, folder: Path, shell: dict[str, str], free_port: Callable[[], int]) -> int:
-    """Do as one block says; returns how many commands it had."""
-    if block.file:
-        (folder / block.file).write_text(block.text, encoding="utf-8")
-    if block.language == "python" and block.needs_platform:
-        subprocess.run([BIN / "python", "-c", block.text], cwd=folder, env=shell, timeout=60, check=True)
-    if block.language != "console":
-        return 0
-    for step in steps(block):
-        if step.command.startswith("kaon dev"):
-            try_out(step, folder, shell, free_port())
+class Reader:
+    """Does what a page says, in a terminal whose folder `cd` changes."""
+
+    def __init__(self, folder: Path, shell: dict[str, str], free_port: Callable[[], int]) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.typed = 0
+        self._shell = shell
+        self._free_port = free_port
+
+    def follow(self, block: Block) -> None:
+        """Do as one block says."""
+        if block.file:
+            (self.folder / block.file).write_text(block.text, encoding="utf-8")
+        if block.language == "python" and block.needs_platform:
+            subprocess.run([BIN / "python", "-c", block.text], cwd=self.folder, env=self._shell, timeout=60, check=True)
+        if block.language == "console":
+            for step in steps(block):
+                self._type(step)
+
+    def _type(self, step: Step) -> None:
+        self.typed += 1
+        *firsts, last = step.command.split(" && ")
+        for command in firsts:
+            run(Step(command, ""), self.folder, self._shell)
+        if last.startswith("cd "):
+            self.folder = self.folder / last.removeprefix("cd ")
+        elif last.startswith("kaon dev"):
+            try_out(step, self.folder, self._shell, self._free_port())
         else:
-            run(step, folder, shell)
-    return len(steps(block))
+            run(Step(last, step.output), self.folder, self._shell)

@@ -133,18 +133,18 @@ async def look_events(world: World, _: Deployment) -> str:
     return own + await looked_at(world, "/workspaces/shop/events", kind="deployment", name="web", limit=1000)
 
 
-async def leave_opinions(world: World, first: Deployment) -> None:
-    opinions = world.app.state.context.live_status
+async def leave_live_status(world: World, first: Deployment) -> None:
+    live_status = world.app.state.context.live_status
     whose = {"workspace": "shop", "deployment": "web"}
     entry = JournalEntry(at=1, concern="scaling", after="1", reason=TRACE, **whose)
     state = TuningState(mode="auto", state="still", reason=TRACE, **whose)
     advice = Advice(finding="errors", evidence=TRACE, gain=TRACE, command=TRACE, since=1, **whose)
-    opinions.keep(*PLACE, lambda: entry, first.uid)
-    opinions.keep_tuning(*PLACE, lambda: state, first.uid)
-    opinions.keep_advice(*PLACE, lambda: (advice,), first.uid)
+    live_status.keep(*PLACE, lambda: entry, first.uid)
+    live_status.keep_tuning(*PLACE, lambda: state, first.uid)
+    live_status.keep_advice(*PLACE, lambda: (advice,), first.uid)
 
 
-async def look_opinions(world: World, _: Deployment) -> str:
+async def look_live_status(world: World, _: Deployment) -> str:
     places = [f"{AT}/{part}" for part in ("decisions", "tuning", "advice")] + ["/workspaces/shop/advice"]
     return "".join([await looked_at(world, place) for place in places])
 
@@ -222,14 +222,14 @@ KEPT: dict[str, tuple[Leave, Look]] = {
     "metrics": (leave_meters, look_meters),
     "journal": (leave_journal, look_journal),
     "events": (leave_events, look_events),
-    "opinions": (leave_opinions, look_opinions),
+    "live status": (leave_live_status, look_live_status),
     "resources: status": (leave_status, look_status),
     "resources: revisions": (leave_revisions, look_revisions),
     "resources: identity": (leave_identity, look_identity),
     "replicas": (leave_replicas, look_replicas),
     "volume": (leave_volume, look_volume),
 }
-LATE = ("journal", "events", "opinions", "replicas")
+LATE = ("journal", "events", "live status", "replicas")
 """What somebody may still write of the first when the second is there."""
 
 

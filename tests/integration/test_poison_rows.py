@@ -63,7 +63,7 @@ class Platform:
 
     store: Store
     snapshot: Snapshot
-    opinions: LiveStatus
+    live_status: LiveStatus
     ring: TrafficRing
     root: httpx2.AsyncClient
     running: asyncio.Task[None]
@@ -81,7 +81,7 @@ class Platform:
 
 @asynccontextmanager
 async def platform(folder: Path) -> AsyncIterator[Platform]:
-    clock, opinions, ring = SystemClock(), LiveStatus(), TrafficRing()
+    clock, live_status, ring = SystemClock(), LiveStatus(), TrafficRing()
     store = open_store(f"sqlite:///{folder / 'kaon.db'}", clock)
     await store.open()
     snapshot = Snapshot(store)
@@ -93,10 +93,10 @@ async def platform(folder: Path) -> AsyncIterator[Platform]:
         settings=settings,
         clock=clock,
         traffic=ring,
-        live_status=opinions,
+        live_status=live_status,
         snapshot=snapshot,
     )
-    controllers = Controllers(store, VAULT, clock, traffic=ring, opinions=opinions, snapshot=snapshot)
+    controllers = Controllers(store, VAULT, clock, traffic=ring, live_status=live_status, snapshot=snapshot)
 
     async def run() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -112,7 +112,7 @@ async def platform(folder: Path) -> AsyncIterator[Platform]:
             app.router.lifespan_context(app),
             httpx2.AsyncClient(transport=transport, base_url="http://localhost/api/v1", headers=headers) as root,
         ):
-            yield Platform(store, snapshot, opinions, ring, root, running)
+            yield Platform(store, snapshot, live_status, ring, root, running)
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -182,7 +182,7 @@ async def test_a_poison_row_stops_nothing_else_and_is_named(tmp_path: Path, home
         assert (await it.replicas())["odd"] == 1
 
         async def decided() -> bool:
-            return all(it.opinions.of("default", each) is not None for each in ("good", "well"))
+            return all(it.live_status.of("default", each) is not None for each in ("good", "well"))
 
         await until(decided)
 

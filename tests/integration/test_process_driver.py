@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,12 +25,14 @@ from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
-from kaon.errors import NotFound, Unavailable
+from kaon.errors import NotFound, PlaceFull, Unavailable, WorkloadRefused
 from kaon.testing.drivers import ended, observed, running, sample_workload, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
+from kaon.types.dataset import DatasetUse, DatasetVersionRef
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import EXIT_CONFIG
+from kaon.types.replica import WorkloadKind
 
 SECRET = 'hunter2 "quoted"\nsecond line'
 
@@ -65,8 +67,8 @@ async def ask(driver: Driver, replica: str, target: str = "/") -> dict[str, obje
     length = int(head.lower().partition(b"content-length:")[2].split()[0])
     body = await reader.readexactly(length)
     writer.close()
-    told: dict[str, object] = json.loads(body)
-    return told
+    answered: dict[str, object] = json.loads(body)
+    return answered
 
 
 def runs(pid: int) -> bool:
@@ -83,12 +85,72 @@ async def test_a_replica_gets_its_secrets_and_none_of_the_platforms_settings(
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(with_secrets(workload, {"PASSWORD": SECRET}))
     await observed(driver, workload.spec.id, running)
-    told = await ask(driver, workload.spec.id)
-    assert told["secrets"] == {"PASSWORD": SECRET}
-    environ = told["environ"]
+    answered = await ask(driver, workload.spec.id)
+    assert answered["secrets"] == {"PASSWORD": SECRET}
+    environ = answered["environ"]
     assert isinstance(environ, dict)
     assert {name for name in environ if name.startswith("KAON_")} <= {"KAON_DATA_DIR", "KAON_EDGE_URL"}
     assert environ["HOME"] == str(place.home / "agent/volumes/default/contract")
+
+
+class Datasets:
+    """Folders of versions; the first fetch fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pruned: list[set[str]] = []
+        self.fault: Exception | None = None
+
+    async def materialize(self, ref: DatasetVersionRef, progress: Callable[[str], None]) -> Path:
+        progress(f"fetching {ref.text}")
+        if self.fault:
+            raise self.fault
+        return self.folder / ref.text
+
+    async def prune(self, used: set[str], keep: int) -> None:
+        self.pruned.append(used)
+
+
+MODEL = DatasetUse(
+    name="user-model", version=DatasetVersionRef(dataset="shop", number=3, manifest=f"sha256:{'d' * 64}")
+)
+
+
+async def test_a_replica_finds_its_datasets_by_variables(place: ProcessPlace, tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    driver, workload = place.driver(datasets=datasets), sample_workload(place.artifact)
+    workload = with_launch(with_spec(workload, {"datasets": (MODEL,)}), {"datasets": (MODEL,)})
+    await driver.start(workload)
+    await observed(driver, workload.spec.id, running)
+    environ = (await ask(driver, workload.spec.id))["environ"]
+    assert isinstance(environ, dict)
+    assert environ["USER_MODEL"] == f"shop@3:{tmp_path}/shop@3"
+
+
+async def test_a_replica_that_runs_alone_starts_when_the_other_has_ended(place: ProcessPlace) -> None:
+    driver = place.driver()
+    first, second = (
+        with_spec(sample_workload(place.artifact, ordinal=n), {"alone": True, "deployment_uid": "u"}) for n in (0, 1)
+    )
+    await driver.start(first)
+    await observed(driver, first.spec.id, running)
+    for each in (driver, place.driver()):  # the next agent knows it too
+        with pytest.raises(PlaceFull, match="has not ended yet"):
+            await each.start(second)
+    await driver.stop(first.spec.id, 0)
+    await driver.start(second)
+    await observed(driver, second.spec.id, running)
+
+
+async def test_a_dataset_that_cannot_be_had_is_the_reason_of_the_end(place: ProcessPlace, tmp_path: Path) -> None:
+    datasets = Datasets(tmp_path)
+    datasets.fault = Unavailable("The disk is full.")
+    driver, workload = place.driver(datasets=datasets), sample_workload(place.artifact)
+    await driver.start(with_spec(workload, {"datasets": (MODEL,)}))
+    found = await observed(driver, workload.spec.id, ended)
+    assert "The disk is full." in found.reason
+    with pytest.raises(WorkloadRefused):
+        await place.driver().start(with_spec(workload, {"datasets": (MODEL,)}))
 
 
 async def test_secrets_are_in_no_file_and_not_in_proc(place: ProcessPlace) -> None:
@@ -136,17 +198,17 @@ async def test_bytes_that_are_not_those_of_the_digest_are_not_run(place: Process
 
 
 async def test_a_stop_while_it_installs_ends_the_start(place: ProcessPlace) -> None:
-    asked, may_go_on = asyncio.Event(), asyncio.Event()
+    requested, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(digest: str) -> Path:
-        asked.set()
+        requested.set()
         await may_go_on.wait()
         return place.file
 
     place.fetch = slow  # type: ignore[method-assign]
     driver, workload = place.driver(), sample_workload(place.artifact)
     await driver.start(workload)
-    await asked.wait()
+    await requested.wait()
     await driver.stop(workload.spec.id, 30)
     may_go_on.set()
     assert ended((await driver.observe()).replicas[workload.spec.id])
@@ -369,15 +431,22 @@ async def test_log_lines_carry_no_escape_sequences_and_no_secrets(place: Process
     )
     driver, workload = place.driver(), sample_workload(place.artifact, Behaviour(lines=lines))
     await driver.start(with_secrets(workload, {"KEY": "sesame-open-up"}))
-    told = []
+    answered = []
     async for line in driver.logs(workload.spec.id, tail=10, follow=True):
-        told.append(line)
-        if len(told) == 4:
+        answered.append(line)
+        if len(answered) == 4:
             break
-    assert [line.text for line in told[:2]] == ["red", "the key is ******"]
-    assert [line.at for line in told] == [None, None, 1767323045.0, 1767323045.0], (
-        "a plain line is as old as the one before"
-    )
+    assert [line.text for line in answered[:2]] == ["red", "the key is ******"]
+    assert answered[2].at == 1767323045.0
+    assert all(line.at for line in answered)
+
+
+def test_every_line_of_a_file_has_a_time() -> None:
+    first, second = (json.dumps({"timestamp": f"1970-01-01T00:00:{second}Z", "event": "x"}) for second in (10, 20))
+    lines = logs.timed(["loading", first, "a print", second, "another"], 99)
+    assert [line.at for line in lines] == [10, 10, 10, 20, 20]
+    assert [line.at for line in logs.timed(["loading", "still loading"], 99)] == [99, 99], "before the first log line"
+    assert list(logs.timed([], 99)) == []
 
 
 async def test_of_a_long_log_only_the_end_is_read(place: ProcessPlace) -> None:
@@ -395,18 +464,20 @@ async def test_following_a_log_survives_its_rotation(tmp_path: Path) -> None:
     log_file, clock = tmp_path / "replica.log", FakeClock()
     log_file.write_bytes(b"one\ntwo\nunfini")
     following = logs.follow(log_file, 2, clock, on=True)
-    assert [await anext(following), await anext(following)] == [b"one", b"two"]
+    assert [(await anext(following)).text, (await anext(following)).text] == ["one", "two"]
     with log_file.open("ab") as file:
         file.write(b"shed\nlast of the old\n")
     log_file.rename(tmp_path / "replica.log.1")
     log_file.write_bytes(b"first of the new\n")
-    assert [await anext(following) for _ in range(3)] == [b"unfinished", b"last of the old", b"first of the new"]
+    texts = [(await anext(following)).text for _ in range(3)]
+    assert texts == ["unfinished", "last of the old", "first of the new"]
     waiting = asyncio.ensure_future(anext(following))
     await turns()
     with log_file.open("ab") as file:
         file.write(b"later\n")
     await clock.advance(1)
-    assert await waiting == b"later"
+    later = await waiting
+    assert (later.text, later.at <= clock.now()) == ("later", True), "a print has the time at which it comes"
     await following.aclose()
 
 
@@ -459,9 +530,9 @@ CRASH = (
 
 
 def test_of_a_crash_in_native_code_the_error_and_its_stack_are_told() -> None:
-    told = logs.excerpt(CRASH, 20)
-    assert told == (CRASH[1], *CRASH[-5:-2])
-    assert logs.crash_site(told) == "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
+    excerpt = logs.excerpt(CRASH, 20)
+    assert excerpt == (CRASH[1], *CRASH[-5:-2])
+    assert logs.crash_site(excerpt) == "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
     assert logs.excerpt(CRASH[:1], 20) == CRASH[:1]
     assert logs.crash_site(CRASH[:1]) == ""
 
@@ -474,8 +545,8 @@ async def test_the_reason_of_a_native_crash_names_its_place(place: ProcessPlace)
     assert sighting.pid
     os.kill(sighting.pid, signal.SIGSEGV)
     sighting = await observed(driver, workload.spec.id, ended)
-    told = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
-    assert sighting.reason == f"It was killed by SIGSEGV: {told}."
+    site = "Segmentation fault in inner (work.py:9), called by predict (work.py:5)"
+    assert sighting.reason == f"It was killed by SIGSEGV: {site}."
 
 
 async def test_a_secret_reaches_no_log_file_whoever_writes_it(place: ProcessPlace) -> None:
@@ -506,3 +577,96 @@ async def test_the_keeper_of_a_log_is_started_again_and_nothing_is_lost(place: P
     await until(lambda: log_file.read_text() == "before\nwhile nobody read\n")
     await driver.stop(workload.spec.id, 5)
     assert not process_locks.is_held(places.log_lock(workload.spec.id))
+
+
+ESCAPES = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+here = sys.argv[sys.argv.index("--launch") + 1]
+started = [
+    subprocess.Popen(["sleep", "600"]),
+    subprocess.Popen(["sleep", "600"], start_new_session=True, env={}),  # nothing connects it to the job
+    subprocess.Popen(["sh", "-c", "trap '' TERM; setsid sleep 600 & setsid setsid sleep 600 & exec sleep 600"]),
+]
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.closerange(0, 100)
+    time.sleep(600)
+print("started", flush=True)
+time.sleep({seconds})
+"""
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below one."""
+    parents = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):
+            parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+@pytest.mark.parametrize("seconds", [0.5, 600])
+async def test_nothing_that_a_job_started_outlives_it(place: ProcessPlace, seconds: float) -> None:
+    script = place.home / "escapes.py"
+    script.write_text(ESCAPES.replace("{seconds}", str(seconds)))
+    driver = place.driver(runtime=(str(script),))
+    job = with_spec(sample_workload(place.artifact), {"kind": WorkloadKind.JOB})
+    await driver.start(job)
+    sighting = await observed(driver, job.spec.id, running)
+    async with asyncio.timeout(20):
+        async for line in driver.logs(job.spec.id, tail=1, follow=True):
+            assert line.text == "started"
+            break
+    keeper = process_locks.leader(place.run_dir / "replicas" / job.spec.id / "log.lock")
+    assert keeper is not None
+    processes_of_job = descendants(keeper) - {keeper}
+    assert len(processes_of_job) >= 6
+    if seconds > 1:
+        await driver.stop(job.spec.id, 0.2)
+    found = await observed(driver, job.spec.id, ended)
+    assert found.exit_code == (0 if seconds < 1 else -signal.SIGKILL), sighting
+    assert {pid for pid in processes_of_job if runs(pid)} == set()
+
+
+async def test_all_of_a_job_is_asked_to_end(place: ProcessPlace) -> None:
+    script = place.home / "shell.py"
+    script.write_text("import os; os.execvp('sh', ['sh', '-c', 'echo begun; sleep 600; echo over'])\n")
+    driver = place.driver(runtime=(str(script),))
+    job = with_spec(sample_workload(place.artifact), {"kind": WorkloadKind.JOB})
+    await driver.start(job)
+    async with asyncio.timeout(20):
+        async for _ in driver.logs(job.spec.id, tail=1, follow=True):
+            break
+    await driver.stop(job.spec.id, 20)
+    assert (await observed(driver, job.spec.id, ended)).exit_code == -signal.SIGTERM
+
+
+async def test_a_job_that_an_agent_was_about_to_start_has_not_begun(place: ProcessPlace) -> None:
+    job = with_spec(sample_workload(place.artifact, Behaviour(ends_after_s=0.1)), {"kind": WorkloadKind.JOB})
+    driver = place.driver()
+    await driver.start(job)
+    await observed(driver, job.spec.id, ended)
+    folder, sockets = place.home / "agent/replicas" / job.spec.id, place.run_dir / "replicas" / job.spec.id
+    for name in ("exit.json", "ended.json"):
+        (folder / name).unlink()
+    os.truncate(sockets / "lock", 0)  # as it is before the process begins
+    assert (await place.driver().observe()).replicas == {}
+
+
+async def test_an_exit_that_nobody_recorded_is_an_end(place: ProcessPlace) -> None:
+    job = with_spec(sample_workload(place.artifact, Behaviour(ends_after_s=0.1)), {"kind": WorkloadKind.JOB})
+    driver = place.driver()
+    await driver.start(job)
+    await observed(driver, job.spec.id, ended)
+    folder = place.home / "agent/replicas" / job.spec.id
+    for name in ("exit.json", "ended.json"):
+        (folder / name).unlink()
+    shutil.rmtree(place.run_dir / "replicas" / job.spec.id)  # as after a restart of the machine
+    found = (await place.driver().observe()).replicas[job.spec.id]
+    assert (found.stage, found.exit_code) == (Stage.EXITED, None)

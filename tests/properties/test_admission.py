@@ -61,8 +61,8 @@ class Replica:
         waits = len(self.waiting)
         standing = admit.stands(self.now - self.empty_at, self.timeout_s)
         load = admit.QueueLoad(waits, waits, 1, len(self.free_at), self.slots, self.service, 0.0, standing)
-        said = admit.decide(load, admit.QueueRoom(waits, waits, 1024), patience_s)
-        if said == admit.Admitted():
+        decision = admit.decide(load, admit.QueueRoom(waits, waits, 1024), patience_s)
+        if decision == admit.Admitted():
             self.waiting.append(self.now + patience_s)
             return True
         self.outcomes["refused"] += 1

@@ -70,16 +70,16 @@ def sights(draw: st.DrawFn) -> AdviceMinute:
     return AdviceMinute(draw(terms()), window, draw(st.none() | st.integers(0, 10_000)), batches)
 
 
-def bound(said: Advice, option: str) -> int | None:
+def bound(one: Advice, option: str) -> int | None:
     """What a command sets a bound of replicas to."""
-    words = said.command.split()
+    words = one.command.split()
     return int(words[words.index(option) + 1]) if option in words else None
 
 
 def check(advice: tuple[Advice, ...], terms: AdviceTerms) -> None:
     """No two pieces of advice contradict each other, and each moves what there is, to where it may be."""
-    told = [a.finding for a in advice]
-    assert len(set(told)) == len(told)
+    kinds = [a.finding for a in advice]
+    assert len(set(kinds)) == len(kinds)
     assert len({a.command for a in advice}) == len(advice), "the same is not advised twice"
     assert all(a.evidence and a.gain and a.command.startswith("kaon ") and "greeter" in a.command for a in advice)
     lows = [low for a in advice if (low := bound(a, "--min")) is not None]
@@ -88,11 +88,11 @@ def check(advice: tuple[Advice, ...], terms: AdviceTerms) -> None:
     assert len(highs) <= 1
     assert not (highs and lows), "more and less, or two who move the same bounds"
     assert all(terms.most < high <= 1000 for high in highs)
-    for said in advice:
-        if said.finding in (Finding.OVERSIZED, Finding.ELASTIC, Finding.IDLE):
-            assert 0 <= (bound(said, "--min") or 0) < terms.least
-        if said.finding is Finding.COLD_STARTS:
-            assert (terms.least, bound(said, "--min")) == (0, 1)
+    for one in advice:
+        if one.finding in (Finding.OVERSIZED, Finding.ELASTIC, Finding.IDLE):
+            assert 0 <= (bound(one, "--min") or 0) < terms.least
+        if one.finding is Finding.COLD_STARTS:
+            assert (terms.least, bound(one, "--min")) == (0, 1)
 
 
 @settings(max_examples=40, deadline=None)

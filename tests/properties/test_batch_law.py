@@ -62,7 +62,7 @@ def test_every_call_leaves_in_order_and_once(spec: Batch, samples: list[tuple[in
 def test_what_is_learned_stays_finite(samples: list[tuple[int, float]]) -> None:
     cost = after(samples * 10)
     assert all(abs(value) < 1e9 for value in astuple(cost))
-    assert not cost.known or min(cost.line()) >= 0
+    assert not cost.learned or min(cost.line()) >= 0
 
 
 @given(st.integers(0, 1000), st.integers(1, 64))

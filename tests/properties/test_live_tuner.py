@@ -14,7 +14,7 @@ from tests.unit.control.test_tuning import Truth, World
 
 from kaon.control.tune import session
 from kaon.errors import Conflict, Unavailable
-from kaon.laws.tune import record, scaling, values_in_force
+from kaon.laws.tune import record, scaling
 from kaon.laws.tune.ask import TwinQuery, TwinResult
 from kaon.laws.tune.epoch import Proposal
 from kaon.laws.tune.gate import GateVerdict
@@ -25,7 +25,7 @@ from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.traffic import Traffic
-from kaon.types.tuning import TuningMode, TuningSpec, TuningStatus
+from kaon.types.tuning import TunerAction, TuningMode, TuningSpec, TuningStatus
 
 LOOK_S = 10
 BAD = {"fails": Truth(failed=0.4), "ends": Truth(ended=1), "is slow": Truth(latency_s=3.0)}
@@ -80,18 +80,17 @@ class Life:
 
     async def happen(self, what: str) -> None:
         """Something that others do."""
-        world, now = self.world, self.world.clock.now()
+        world = self.world
         self.store = "well"
         taken = {name: min(max(v, KNOBS[name].low), KNOBS[name].high) for name, v in self.values().items()}
         match what:
             case "wish":
-                await world.say(lambda was: was if was.trial else values_in_force.asked(was, taken, "ann"))
+                if (await world.tuned()).trial is None:
+                    await world.command(TunerAction.TRY, taken)
             case "set":
-                await world.say(lambda was: values_in_force.put(was, taken, now, "ann"))
+                await world.command(TunerAction.SET, taken)
             case "undo":
-                await world.say(
-                    lambda was: values_in_force.undone(was, now, "ann") if values_in_force.undoes(was) else was
-                )
+                await world.undo()
             case "mode":
                 mode = self.dice.choice([TuningMode.AUTO, TuningMode.AUTO, TuningMode.RECOMMEND, TuningMode.OFF])
                 await world.respec(tuning=TuningSpec(mode=mode))
@@ -119,7 +118,7 @@ class Life:
                     cloud="local", after_s=world.ring.until("local"), samples=(world.sample(await world.shop()),)
                 )
                 world.ring.add(told, world.clock.now())
-        for part in (world.scaling.tick, world.tuning.tick, world.tuning.answers, world.settle):
+        for part in (world.scaling.tick, world.tuning.tick, world.tuning.query_results, world.settle):
             try:
                 await part()
             except (Unavailable, Conflict):  # their loops try again

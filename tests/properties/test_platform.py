@@ -163,7 +163,7 @@ class Story:
         assert platform.loads["shop"].in_flight == 0
 
 
-async def told(seed: int, story: list[tuple[str, Any]], *, to_rest: bool) -> list[tuple[object, ...]]:
+async def history_of(seed: int, story: list[tuple[str, Any]], *, to_rest: bool) -> list[tuple[object, ...]]:
     teller = Story(await started(seed=seed))
     for what, value in story:
         await teller.tell(what, value)
@@ -175,11 +175,11 @@ async def told(seed: int, story: list[tuple[str, Any]], *, to_rest: bool) -> lis
 @settings(max_examples=examples(6), deadline=None)
 @given(st.integers(0, 1000), st.lists(actions, max_size=12))
 def test_bounds_and_floor_hold_whatever_happens_and_quiet_ends_all(seed: int, story: list[tuple[str, Any]]) -> None:
-    asyncio.run(told(seed, story, to_rest=True))
+    asyncio.run(history_of(seed, story, to_rest=True))
 
 
 @settings(max_examples=examples(5), deadline=None)
 @given(st.integers(0, 1000), st.lists(actions, max_size=8))
 def test_the_same_story_is_decided_the_same_way(seed: int, story: list[tuple[str, Any]]) -> None:
-    first, again = (asyncio.run(told(seed, story, to_rest=False)) for _ in range(2))
+    first, again = (asyncio.run(history_of(seed, story, to_rest=False)) for _ in range(2))
     assert first == again

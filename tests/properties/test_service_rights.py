@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.figures import examples
 from tests.integration.api.world import World, world_of
@@ -232,6 +232,7 @@ async def lived(steps: list[tuple[Any, ...]]) -> None:
 
 @pytest.mark.timeout(6 * examples(100))
 @settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
+@example([("deploy", 0, "a", 3), ("shadow", 1, "a", 3)])  # what the other key deployed and this one could not
 @given(st.lists(step, min_size=3, max_size=15))
 def test_a_service_may_call_what_it_declares_and_its_deployer_could_call(steps: list[tuple[Any, ...]]) -> None:
     asyncio.run(lived(steps))

@@ -133,8 +133,8 @@ def test_the_snapshot_is_what_the_store_lists(where: str, steps: list[Any], faul
         following = asyncio.create_task(snapshot.run())
         try:
             with snapshot.subscribe() as subscription:
-                told: dict[Any, Any] = {}
-                remembering = asyncio.create_task(remember(subscription, told))
+                reported: dict[Any, Any] = {}
+                remembering = asyncio.create_task(remember(subscription, reported))
                 for what, place, number in steps:
                     if what == "look":
                         await compare(snapshot, store)
@@ -146,7 +146,7 @@ def test_the_snapshot_is_what_the_store_lists(where: str, steps: list[Any], faul
                 await turns(3)
                 remembering.cancel()
                 there = [r for kind in KINDS for r in snapshot.list(kind)]
-                heard = {place: resource for place, resource in told.items() if resource is not None}
+                heard = {place: resource for place, resource in reported.items() if resource is not None}
                 assert heard == {(r.kind, r.workspace, r.name): r for r in there}
         finally:
             following.cancel()
@@ -159,7 +159,7 @@ def test_the_snapshot_is_what_the_store_lists(where: str, steps: list[Any], faul
         asyncio.run(live("memory://" if where == "memory" else f"sqlite:///{folder}/kaon.db"))
 
 
-async def remember(subscription: Subscription, told: dict[Any, Any]) -> None:
+async def remember(subscription: Subscription, reported: dict[Any, Any]) -> None:
     """Keep what a subscriber was told last of each resource."""
     async for changes in subscription:
-        told |= {(c.kind, c.workspace, c.name): c.resource for c in changes}
+        reported |= {(c.kind, c.workspace, c.name): c.resource for c in changes}

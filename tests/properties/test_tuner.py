@@ -156,12 +156,17 @@ def test_it_is_frozen_when_it_must_be_and_back_within_the_tick_of_an_alarm(
     earlier = {**FORCE, "budget_share": 0.2}
     state = TunerState(FORCE, probation=None if watched_s is None else Probation(earlier, watched_s))
     for tick, mode, after in life:
-        safe, tried, before, watched = state.force, state.trial, state.guard.seen(tick.burn_now), state.probation
+        safe, tried, before, watched = (
+            state.force,
+            state.trial,
+            state.guard.after_window(tick.burn_now),
+            state.probation,
+        )
         watched = watched if watched and tick.at_s < watched.until_s and mode is not TuningMode.OFF else None
         state, orders = tuner.step(state, mode, OBJECTIVE, tick)
         wrong = tried is not None and guard.alarm(OBJECTIVE, before, tick.trying, tick.control)
         troubled = tick.conditions.panicking or tick.conditions.shedding or tick.conditions.deploying
-        if watched and watched.seen(tick.at_s, tick.burn_force).failed:
+        if watched and watched.after_window(tick.at_s, tick.burn_force).failed:
             assert orders.happened is TunerEvent.WENT_BACK
             assert (state.force, state.probation) == (watched.before, None)
             safe = watched.before

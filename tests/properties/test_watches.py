@@ -175,23 +175,23 @@ def test_a_page_follows_the_other_while_others_write(loop: asyncio.Runner, world
         key = await world.key("reader", Role.VIEWER, home=ws, workspace=ws)
         for name in before:
             await write(world, ws, "put", name, 0)
-        stays, after, seen = set(before), None, []
+        stays, after, received = set(before), None, []
         turns = iter(between)
         async with world.client(key) as client:
             while True:
                 params = {"limit": limit, **({} if after is None else {"after": after})}
                 page = (await client.get(f"/workspaces/{ws}/deployments", params=params)).json()
                 assert len(page["items"]) <= limit
-                seen += [item["name"] for item in page["items"]]
+                received += [item["name"] for item in page["items"]]
                 after = page["next"]
                 if after is None:
                     break
                 for step, name, number in next(turns, []):
                     await write(world, ws, step, name, number)
                     stays -= {name} if step == "delete" else set()
-        assert len(seen) == len(set(seen))
-        assert seen == sorted(seen)
-        assert stays <= set(seen)
+        assert len(received) == len(set(received))
+        assert received == sorted(received)
+        assert stays <= set(received)
 
     @settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(names, unique=True), st.integers(1, 3), st.lists(st.lists(writes, max_size=4), max_size=6))

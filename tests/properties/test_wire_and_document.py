@@ -20,6 +20,7 @@ from fnmatch import fnmatch
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Optional, TypeVar, Union
 
 import numpy as np
+import pytest
 from annotated_types import Len
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -86,7 +87,8 @@ SCALARS: list[Typed] = [
     (Annotated[float, Field(gt=0, lt=0.25)], st.floats(0.01, 0.2)),
     (Annotated[str, Field(min_length=7, max_length=9)], st.text("abc", min_size=7, max_size=9)),
     (Annotated[str, Field(pattern="^[a-c]+$")], st.text("abc", min_size=1, max_size=5)),
-    (Any, st.none() | texts | st.lists(small, max_size=2) | st.dictionaries(texts, small, max_size=2)),
+    (float | None, st.none() | finite),
+    (Any, st.none() | texts | finite | st.lists(finite, max_size=2) | st.dictionaries(texts, small, max_size=2)),
     (NDArray[np.float32], st.lists(st.floats(-1, 1, width=32), max_size=3).map(lambda r: np.array(r, np.float32))),
     (NDArray[np.int64], st.lists(small, max_size=3).map(lambda r: np.array([r, r], np.int64))),
     (np.ndarray[tuple[int, Literal[2]], np.dtype[np.uint8]], st.just(np.zeros((3, 2), np.uint8))),
@@ -132,8 +134,14 @@ def a_dict(draw: Any, depth: int) -> Typed:
     return dict[key, hint], st.dictionaries(keys, values, max_size=2)
 
 
+def is_root(hint: Any) -> bool:
+    return inspect.isclass(hint) and issubclass(hint, RootModel)
+
+
 def a_union(draw: Any, depth: int) -> Typed:
     (one, ones), (two, twos) = draw(typed(depth)), draw(typed(depth))
+    if is_root(one) or is_root(two):  # `float | Root[None]` has null in its schema, though not for a float
+        return Optional[one], ones | st.none()  # noqa: UP045
     return draw(st.sampled_from([(Union[one, two], ones | twos), (Optional[one], ones | st.none())]))  # noqa: UP007, UP045
 
 
@@ -180,9 +188,11 @@ def a_model(draw: Any, depth: int) -> Typed:
         def size(self) -> int:
             return 3
 
-    told = draw(st.sampled_from([{}, {"alias": "theA"}, {"serialization_alias": "out-a", "validation_alias": "in-a"}]))
+    aliases = draw(
+        st.sampled_from([{}, {"alias": "theA"}, {"serialization_alias": "out-a", "validation_alias": "in-a"}])
+    )
     base = draw(st.sampled_from([Base, Counted]))
-    described = {field: (hint, Field(**(told if field == "a" else {}))) for field, (hint, _) in fields.items()}
+    described = {field: (hint, Field(**(aliases if field == "a" else {}))) for field, (hint, _) in fields.items()}
     made = create_model(name, __base__=base, **described)
     given = st.fixed_dictionaries({field: values for field, (_, values) in fields.items()})
     return made, given.map(lambda arguments: made(**arguments))
@@ -272,37 +282,73 @@ def test_every_answer_fits_the_documented_schema(data: st.DataObject, drawn: Typ
         assert any(fnmatch(media_type, kind) for kind in content)
 
 
-def holed(value: Any, hole: float) -> Any:
-    """`value` with `hole` in the place of each number that is a float."""
+MARK = 0.123456789
+"""A number that every float type of these tests allows, and that no array holds, whose numbers have 32 bits."""
+
+
+def with_floats(value: Any, number: float) -> Any:
+    """`value` with `number` in the place of each float."""
     match value:
         case float():
-            return hole
-        case list() | tuple() if not hasattr(value, "_fields"):
-            return type(value)(holed(each, hole) for each in value)
+            return number
+        case BaseModel():
+            held = {name: with_floats(getattr(value, name), number) for name in type(value).model_fields}
+            return value.model_copy(update=held)
+        case tuple() if hasattr(value, "_fields"):
+            return type(value)(*(with_floats(each, number) for each in value))
+        case list() | tuple():
+            return type(value)(with_floats(each, number) for each in value)
         case dict():
-            return {key: holed(each, hole) for key, each in value.items()}
-        case _ if dataclasses.is_dataclass(value):
-            return dataclasses.replace(value, **{k: holed(v, hole) for k, v in vars(value).items()})
+            return {key: with_floats(each, number) for key, each in value.items()}
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, kaon.File):
+            return dataclasses.replace(value, **{k: with_floats(v, number) for k, v in vars(value).items()})
         case _:
             return value
+
+
+def null_for_mark(document: Any) -> Any:
+    """A JSON document with null in the place of each `MARK`."""
+    match document:
+        case list():
+            return [null_for_mark(each) for each in document]
+        case dict():
+            return {key: null_for_mark(each) for key, each in document.items()}
+        case _:
+            return None if document == MARK else document
+
+
+def without_names(document: Any) -> Any:
+    """A JSON document with its objects as lists: of `Any | Model` either may write a model, under other names."""
+    match document:
+        case list():
+            return [without_names(each) for each in document]
+        case dict():
+            return [without_names(each) for each in document.values()]
+        case _:
+            return document
 
 
 @often
 @given(st.data(), typed(), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_a_number_that_is_not_finite_is_null_where_the_schema_allows_it_and_refused_elsewhere(
-    data: st.DataObject, drawn: Typed, hole: float
+    data: st.DataObject, drawn: Typed, number: float
 ) -> None:
     hint, values = drawn
     service = service_with({}, hint, "POST")
-    document = service.openapi()
-    answer = holed(data.draw(values), hole)
-    try:
-        media_type, body = service.endpoints[0].signature.to_body(answer)
-    except BadAnswer:
-        return
-    if media_type == "application/json":
-        content = document["paths"]["/call"]["post"]["responses"]["200"]["content"]
-        schema_at(document, content["application/json"]["schema"]).validate(strictly(body))
+    signature, document = service.endpoints[0].signature, service.openapi()
+    value = data.draw(values)
+    media_type, marked = signature.to_body(with_floats(value, MARK))
+    assume(media_type == "application/json")
+    expected = null_for_mark(strictly(marked))
+    content = document["paths"]["/call"]["post"]["responses"]["200"]["content"]
+    answer, schema = with_floats(value, number), schema_at(document, content["application/json"]["schema"])
+    if schema.is_valid(expected):
+        written = strictly(signature.to_body(answer)[1])
+        schema.validate(written)
+        assert written == expected or without_names(written) == without_names(expected)
+    else:
+        with pytest.raises(BadAnswer):
+            signature.to_body(answer)
 
 
 @often

@@ -4,8 +4,8 @@ A shell around `kaon.agent.decide.replicas`: it observes (driver, probes), lets 
 a task of its own so that no replica waits for another. Nothing depends on an event: a new plan, the end of a replica,
 or a probe with news only start the next look early, which comes within a second anyway.
 
-It may be killed at any moment. The plan is on disk, replicas and edge go on running, and the next agent takes them
-over; before it configures the edge, it has probed every replica.
+It may be killed at any moment. The plan is on disk, replicas and edge keep running, and the next agent takes them over;
+it probes every replica before it configures the edge.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 from kaon import log
 from kaon.agent.act.actions import Acts
 from kaon.agent.act.answering import WAIT_S, CallAnswers
+from kaon.agent.act.attempt_news import AttemptReports
 from kaon.agent.act.driver_guard import GuardedDriver
+from kaon.agent.act.publishing import Publisher
 from kaon.agent.act.secrets import Secrets
 from kaon.agent.act.workloads import ControlTokens
 from kaon.agent.decide.inputs import AgentInputs, ReplicaHistory
@@ -30,9 +32,11 @@ from kaon.agent.observe.probes import ControlSockets, Probes
 from kaon.agent.observe.shadows import Shadows
 from kaon.agent.plan_file import PlanFile
 from kaon.agent.ports import (
+    AttemptReceiver,
     CallHolder,
     ControlPlane,
     EdgePort,
+    NoAttempts,
     NoCallHolder,
     NoTrafficWatcher,
     ReplicaControl,
@@ -45,12 +49,12 @@ from kaon.errors import KaonError
 from kaon.types.names import DeploymentKey
 from kaon.types.plan import EdgeStatus, NamedPlan, Plan, Report
 from kaon.types.refusals import Refusals
-from kaon.types.replica import ReplicaStatus
+from kaon.types.replica import ReplicaStatus, WorkloadKind
 from kaon.types.route import ReplicaEndpoint
 
 _TICK_S = 1.0
 _LOOK_S = 0.02
-"""Least time between two looks: changes that come in a burst are taken together."""
+"""Least time between two looks, so that a burst of changes needs one."""
 
 _HELD_LOOK_S = 0.002
 """The same while calls are held."""
@@ -84,10 +88,12 @@ class Agent:
         replicas: ReplicaControl | None = None,
         holding: CallHolder | None = None,
         watching: TrafficWatcher | None = None,
+        attempts: AttemptReceiver | None = None,
         tokens: ControlTokens | None = None,
     ) -> None:
         """`edge_url` is where services call each other; `replicas` reaches control sockets; `holding` holds calls for
-        a replica; `watching` counts the traffic; `tokens` are those of control addresses."""
+        a replica; `watching` counts the traffic; `attempts` receives what jobs make; `tokens` are those of control
+        addresses."""
         self._cloud = cloud
         self._control = control
         self._driver = driver
@@ -95,6 +101,7 @@ class Agent:
         self._holding: CallHolder = holding or NoCallHolder()
         self._watching: TrafficWatcher = watching or NoTrafficWatcher()
         self._clock = clock
+        receiver = attempts or NoAttempts()
         self._plan_file = PlanFile(state_dir / "plan.json")
         self._plan: Plan | None = None
         self._plan_name = ""
@@ -113,7 +120,20 @@ class Agent:
         self._waits = Waits(clock)
         self._call_answers = CallAnswers(control, driver, self._shadows, clock)
         self._secrets = Secrets(control)
-        self._acts = Acts(driver, controls, self._probes, self._secrets, self._tokens, edge_url, clock, self._wake)
+        self._reports = AttemptReports(driver, receiver, clock)
+        self._publisher = Publisher(driver, receiver, self._reports)
+        self._acts = Acts(
+            driver,
+            controls,
+            self._probes,
+            self._secrets,
+            receiver,
+            self._publisher,
+            self._tokens,
+            edge_url,
+            clock,
+            self._wake,
+        )
         self._poison = Poison()
         self._refusals: dict[DeploymentKey, Refusals] = {}
         self._answered_at = -math.inf
@@ -132,6 +152,7 @@ class Agent:
                     self._call_answers.run,
                     self._watching.run,
                     self._shadows.run,
+                    self._reports.run,
                 ):
                     group.create_task(work())
                 group.create_task(self._holding.run(self._callers_wait))
@@ -155,7 +176,7 @@ class Agent:
             idle = await self._waits.after_answer(idle, sent_at, new=self._is_new(answer))
 
     def _is_new(self, answer: NamedPlan | None) -> bool:
-        """Take over what the control plane answered; whether it is another plan than the current one."""
+        """Apply the control plane's answer; returns whether it is another plan than the current one."""
         if answer is None or (answer.name and answer.name == self._plan_name):
             return False
         if new := answer.plan != self._plan:
@@ -174,15 +195,15 @@ class Agent:
             event.set()
 
     def _callers_wait(self) -> None:
-        """The first call is held, or none is any more."""
+        """Called when the first call is held, and when none is held any more."""
         self._wake.set()
-        # A replica that is started ahead of the plan needs its secrets first; both at once would delay each other.
+        # A replica started ahead of the plan needs its secrets first; a report at the same time would delay them.
         ahead = self._plan is not None and bool(self._plan.standby)
         asyncio.get_running_loop().call_later(_AFTER_START_S if ahead else 0.0, self._news.set)
 
     async def _get_secrets(self) -> None:
         """Get the secrets of replicas that an earlier agent started: to hide them in logs, and to restart these
-        replicas while the control plane is away."""
+        replicas while the control plane cannot be reached."""
         failures = 0
         while True:
             self._other_plan.clear()
@@ -233,6 +254,7 @@ class Agent:
         self._probes.follow(running)
         self._find_poison(plan, observed)
         silent = [id_ for id_, health in self._probes.health.items() if health.misses >= MISSES]
+        self._follow_attempts(plan, observed)
         inputs = AgentInputs(
             now=self._clock.monotonic(),
             wall=self._clock.now(),
@@ -243,6 +265,8 @@ class Agent:
             flights=await self._place.flights(silent),
             refusals=self._refusals,
             busy=busy,
+            acknowledged=self._publisher.acknowledged,
+            output_bytes=self._reports.output_bytes,
             at_edge=self._at_edge,
             edge_busy=await self._edge_busy(plan, observed),
             answered_at=max(self._answered_at, self._watching.answered_at),
@@ -253,11 +277,12 @@ class Agent:
         self._probes.waited_for = self._waited_for(plan)
         for action in decided.actions:
             self._acts.begin(plan, action)
-        self._holding.update(decided.endpoints, decided.statuses)  # held calls go on without the edge
+        services = tuple(status for status in decided.statuses if _is_service(decided.histories[status.id]))
+        self._holding.update(decided.endpoints, services)  # held calls go on without the edge
         self._shadows.follow(plan.routes, decided.endpoints)
         await self._configure_edge(plan, decided.endpoints)
         self._report_statuses(decided.statuses)  # ready is reported once the edge has it
-        self._watching.update(plan, running, decided.statuses)
+        self._watching.update(plan, running, services)
         return decided.again_in_s
 
     def _find_poison(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> None:
@@ -271,13 +296,19 @@ class Agent:
             self._refusals = refusals
             self._news.set()
 
+    def _follow_attempts(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> None:
+        planned = {attempt.replica.id for attempt in plan.attempts}
+        exist = (id_ for id_, observation in observed.items() if observation.stage is Stage.STARTING)
+        self._reports.follow(planned.intersection(exist), planned)
+        self._publisher.keep(planned)
+
     def _waited_for(self, plan: Plan) -> frozenset[str]:
         """Replicas of deployments with held calls."""
         held = self._holding.held
         return frozenset(spec.id for spec in plan.replicas if f"{spec.workspace}/{spec.deployment}" in held)
 
     async def _edge_busy(self, plan: Plan, observed: Mapping[str, ReplicaObservation]) -> frozenset[str]:
-        """Replicas that leave and still have open requests of the edge; one request to the edge serves all."""
+        """Replicas outside of the plan with open requests of the edge; one request to the edge for all of them."""
         wanted = {spec.id for spec in plan.replicas}
         leaving = {
             id_: observation.service_address
@@ -346,6 +377,10 @@ class Agent:
     def _note_answer(self) -> None:
         """The control plane has answered."""
         self._answered_at = self._clock.monotonic()
+
+
+def _is_service(history: ReplicaHistory) -> bool:
+    return history.spec is None or history.spec.kind is WorkloadKind.SERVICE
 
 
 def _running(observed: Mapping[str, ReplicaObservation]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Plans as an agent reads them, and the last one on disk: what it works by when the control plane is away."""
+"""Plans as an agent reads them, and the last one on disk, which it applies while the control plane is unreachable."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ _log = log.get("agent.plans")
 
 
 class PlanReader:
-    """Reads one plan after the other. A part that says what it said before is the same object: it is not made again."""
+    """Reads plans. A part that is equal to that of the previous plan stays the same object: it is not parsed again."""
 
     def __init__(self) -> None:
         self._parts: dict[str, tuple[Any, PlanPart]] = {}
 
     def read(self, text: bytes) -> Plan:
-        """A plan in JSON, also one of the release before. Raises `ValueError` for what is none."""
+        """A plan in JSON, also in the form of the previous release. Raises `ValueError` when it is none."""
         data = from_json(text)
         if not isinstance(data, dict) or not isinstance(data.get("parts"), dict):
             return Plan.model_validate(data)
         rest = Plan.model_validate({**data, "parts": {}})
         self._parts = {name: self._part(name, part) for name, part in data["parts"].items()}
-        return Plan.of(rest.cloud, rest.grants, {name: part for name, (_, part) in self._parts.items()})
+        parts = {name: part for name, (_, part) in self._parts.items()}
+        return Plan.of(rest.cloud, rest.grants, parts, rest.attempts)
 
     def _part(self, name: str, data: Any) -> tuple[Any, PlanPart]:
-        known = self._parts.get(name)
-        return known if known and known[0] == data else (data, PlanPart.model_validate(data))
+        previous = self._parts.get(name)
+        return previous if previous and previous[0] == data else (data, PlanPart.model_validate(data))
 
 
 class PlanFile:
-    """The plan in one file that only its owner reads: it tells keys' hashes and services' settings."""
+    """The plan in a file that only its owner can read: it contains hashes of keys and settings of services."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> NamedPlan | None:
-        """The plan kept; None when there is none, or one that this version does not understand.
+        """The stored plan; None when there is none, or one that this version cannot read.
 
-        One that the release before kept has no name: the control plane is asked for it again.
+        One that the previous release stored has no name, so that it is fetched again.
         """
         try:
             data = json.loads(self._path.read_bytes())
@@ -58,12 +59,12 @@ class PlanFile:
             return None
 
     def keep(self, plan: NamedPlan) -> None:
-        """Replace the plan kept, in one step. A full disk costs the plan and not the agent; so does a power cut."""
-        beside = self._path.with_suffix(".new")
+        """Replace the stored plan, in one step. A failure is logged: the agent works without the file."""
+        new = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(plan.model_dump_json())
-            beside.replace(self._path)
+            new.replace(self._path)
         except OSError as error:
-            _log.warning("the plan cannot be kept", error=str(error))
+            _log.warning("the plan cannot be stored", error=str(error))

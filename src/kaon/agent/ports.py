@@ -1,4 +1,4 @@
-"""The ports of an agent: the control plane above it, the edge beside it, the replicas below it."""
+"""The ports of an agent: control plane, edge, traffic, held calls, and replicas."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from kaon.errors import NotFound
+from kaon.types.job import AttemptEnd, AttemptNews
 from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.launch import ReplicaHealth
@@ -54,6 +56,50 @@ class ControlPlane(Protocol):
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
         """Stream the answer to a call as NDJSON lines. Returns early when the caller has left."""
         ...
+
+
+class AttemptReceiver(Protocol):
+    """The receiver of what attempts of jobs report and make. Every method raises `Unavailable` when it cannot be
+    reached, and `NotFound` or `Conflict` for an attempt that the control plane does not want any more."""
+
+    async def attempt_secrets(self, attempt: str) -> dict[str, str]:
+        """Environment variable -> value, for an attempt of the current plan."""
+        ...
+
+    async def attempt_news(self, attempt: str, news: AttemptNews) -> None:
+        """Send the progress of a running attempt."""
+        ...
+
+    async def missing_files(self, attempt: str, digests: Sequence[str]) -> list[str]:
+        """Those of at most 10,000 digests whose files have to be uploaded."""
+        ...
+
+    async def upload_file(self, attempt: str, digest: str, file: Path) -> None:
+        """Upload a file of an output."""
+        ...
+
+    async def attempt_end(self, attempt: str, end: AttemptEnd) -> None:
+        """Send the end of an attempt, whose files are uploaded. It may be sent again."""
+        ...
+
+
+class NoAttempts:
+    """`AttemptReceiver` of a control plane without jobs."""
+
+    async def attempt_secrets(self, attempt: str) -> dict[str, str]:
+        raise NotFound("The control plane has no jobs.")
+
+    async def attempt_news(self, attempt: str, news: AttemptNews) -> None:
+        raise NotFound("The control plane has no jobs.")
+
+    async def missing_files(self, attempt: str, digests: Sequence[str]) -> list[str]:
+        raise NotFound("The control plane has no jobs.")
+
+    async def upload_file(self, attempt: str, digest: str, file: Path) -> None:
+        raise NotFound("The control plane has no jobs.")
+
+    async def attempt_end(self, attempt: str, end: AttemptEnd) -> None:
+        raise NotFound("The control plane has no jobs.")
 
 
 class TrafficWatcher(Protocol):
@@ -120,7 +166,7 @@ class CallHolder(Protocol):
         ...
 
     async def follow(self, plan: Plan) -> None:
-        """Let calls wait where the plan says so. Called before the edge is configured."""
+        """Hold calls of the routes whose plan has `hold_s`. Called before the edge is configured."""
         ...
 
     def update(
@@ -148,7 +194,7 @@ class NoCallHolder:
 
 
 class ReplicaControl(Protocol):
-    """The replicas themselves, on their control sockets."""
+    """The replicas, on their control sockets."""
 
     async def health(self, address: Address) -> ReplicaHealth:
         """The health of the replica at this control address. Raises `Unavailable` when it does not answer."""

@@ -22,13 +22,17 @@ from starlette.exceptions import HTTPException
 from kaon.api import (
     advice,
     artifacts,
+    attempts,
     audit_log,
     cloud_admin,
+    cloud_datasets,
     clouds,
+    datasets,
     decisions,
     deployments,
     events,
     garbage,
+    jobs,
     keys,
     metrics,
     owners,
@@ -72,8 +76,8 @@ from kaon.version import __version__
 
 COLLECTIONS = {
     module.collection.kind.name: module.collection
-    for module in (artifacts, clouds, deployments, events, keys, replicas, rollouts, secret_values, workspaces)
-}
+    for module in (artifacts, clouds, deployments, events, jobs, keys, replicas, rollouts, secret_values, workspaces)
+} | {each.kind.name: each for each in (datasets.collection, datasets.versions_collection)}
 """The collections of the kinds that need more than their declaration."""
 
 
@@ -83,9 +87,10 @@ def routes() -> list[AuthorizedRoute]:
         route for kind in KINDS.values() for route in routes_of(COLLECTIONS.get(kind.name) or Collection(kind=kind))
     ]
     special = (platform, workspaces, artifacts, deployments, decisions, rollouts, owners, replicas, events, audit_log)
-    for module in (*special, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
+    work = (jobs, attempts)
+    for module in (*special, *work, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return [*found, *upload_routes]
+    return [*found, *upload_routes, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
 
 
 ROUTES = routes()

@@ -26,16 +26,18 @@ from kaon.build.archive import head_bytes, read_head, read_manifest
 from kaon.build.limits import ArtifactLimits, limits_of
 from kaon.errors import Conflict, DiskFull, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.store.garbage import discard
-from kaon.store.writes import Create, Delete, Write
+from kaon.store.writes import Create, Delete, RecordAudit, RecordEvents, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.etag import etag
+from kaon.types.event import Event
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Artifact, Deployment, Revision, Unreadable
 
 _CHUNK_BYTES = 2**18
+_PICKLES_SHOWN = 10
 router = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
@@ -63,9 +65,9 @@ async def get_artifact(
     caller: WithCaller,
 ) -> ArtifactView:
     """One artifact."""
-    seen = await _seen(context, caller, ws)
+    visible = await _visible_digests(context, caller, ws)
     found = await context.store.find("artifact", ws, digest)
-    if found is None or (seen is not None and digest not in seen):
+    if found is None or (visible is not None and digest not in visible):
         raise NotFound(f"There is no artifact '{digest}'.", hint="List them: kaon get artifacts")
     response.headers["etag"] = etag(found.uid, found.generation)
     return _view(found, await _whole(context, found))
@@ -74,14 +76,14 @@ async def get_artifact(
 @router.delete("/{digest}", right=Right.WRITE, status_code=204)
 async def delete_artifact(ws: WorkspaceParam, digest: DigestParam, context: WithContext, caller: WithCaller) -> None:
     """Delete an artifact that no deployment and no revision uses."""
-    seen = await _seen(context, caller, ws)
-    if seen is not None and digest in seen:
+    visible = await _visible_digests(context, caller, ws)
+    if visible is not None and digest in visible:
         raise Forbidden("This key is for some deployments only.", hint="Use a key for the whole workspace.")
 
     async def attempt() -> None:
         artifact: Artifact | Unreadable | None
         try:
-            artifact = None if seen is not None else await context.store.find("artifact", ws, digest)
+            artifact = None if visible is not None else await context.store.find("artifact", ws, digest)
         except UnreadableRow as error:
             artifact = error.row
         if artifact is None:
@@ -109,7 +111,7 @@ async def upload_artifact_by_digest(
     caller: WithCaller,
 ) -> ArtifactView:
     """Make an artifact of a complete upload: 201, or 200 when the workspace has it already, without an upload."""
-    visible = await _seen(context, caller, ws)
+    visible = await _visible_digests(context, caller, ws)
     existing = await context.store.find("artifact", ws, digest) if visible is None or digest in visible else None
     if existing is not None and await _is_intact(context, digest):
         response.status_code = 200
@@ -210,10 +212,30 @@ async def _keep(
             raise Unavailable("The artifact was deleted during the upload.", hint="Upload it again.", retry_after_s=1)
         try:
             change = Create("artifact", ws, digest, spec)
-            [made] = await context.store.write(audit.with_record(context, caller, change))
-            return made, True
+            writes = audit.with_record(context, caller, change)
+            written = await context.store.write([*writes, *_pickles_noted(context, caller, change, spec)])
+            return written[0], True
         except Conflict:  # two uploads of the same bytes
             return await context.store.get("artifact", ws, digest), False
+
+
+def _pickles_noted(context: ApiContext, caller: Caller, change: Create, spec: ArtifactSpec) -> list[Write]:
+    """A record of the verb `allow-pickle`, and an event with the files, for an artifact with pickles."""
+    pickles = spec.manifest.pickles
+    if not pickles:
+        return []
+    shown = ", ".join(pickles[:_PICKLES_SHOWN]) + (" ..." if len(pickles) > _PICKLES_SHOWN else "")
+    upload = audit.record_of(context, caller, change)
+    event = Event(
+        at=upload.at,
+        workspace=upload.workspace,
+        kind="artifact",
+        name=spec.digest,
+        uid=upload.uid,
+        reason="PicklesPacked",
+        message=f"The artifact has pickles, and loading one runs the code in it: {shown}. By key '{caller.name}'.",
+    )
+    return [RecordAudit([upload.model_copy(update={"verb": "allow-pickle"})]), RecordEvents([event])]
 
 
 async def _users(context: ApiContext, ws: str, digest: str) -> list[str]:
@@ -250,7 +272,7 @@ async def _whole(context: ApiContext, artifact: Artifact) -> Manifest:
         return artifact.spec.manifest
 
 
-async def _seen(context: ApiContext, caller: Caller, ws: str) -> set[str] | None:
+async def _visible_digests(context: ApiContext, caller: Caller, ws: str) -> set[str] | None:
     """The digests that the key may see: those of its deployments' revisions; None when it may see all."""
     if caller.rights.deployments is None:
         return None

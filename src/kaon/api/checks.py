@@ -7,12 +7,17 @@ from collections.abc import Collection
 from kaon.api import edits
 from kaon.api.keyring import Caller
 from kaon.api.problems import Unprocessable
-from kaon.errors import Conflict, Forbidden, NotFound
+from kaon.datasets.versions import mounted, with_versions
+from kaon.errors import Conflict, Forbidden, InvalidInput, NotFound
 from kaon.store.port import Store
+from kaon.store.snapshot import Snapshot
+from kaon.types.dataset import DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, Template, templates_of
+from kaon.types.job import JobRequest
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Artifact, Deployment, Unreadable
 from kaon.types.route import RESERVED
+from kaon.types.service import runs_alone
 
 IDENTITY_VARIABLE = "KAON_KEY"
 _LONGEST_VALUE = 65_536
@@ -64,10 +69,15 @@ async def check_spec(
 
     `now`: the time of the write; the spec's artifacts are marked as used then. None: a dry run.
     """
-    for template in templates_of(spec):
-        await _check_template(store, caller, workspace, template, current)
-        if now is not None and (current is None or template not in templates_of(current.spec)):
+    before = () if current is None else templates_of(current.spec)
+    for place, template in enumerate(templates_of(spec)):
+        is_new = before[place : place + 1] != (template,)  # promoting a shadow deploys its template
+        artifact = await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        check_alone(spec, template, artifact)
+        if now is not None and is_new:
             await _keep_artifact(store, workspace, template.artifact, now)
+            for version in mounted(template):
+                await _keep_version(store, workspace, version.text, now)
     if spec.shadow is None:
         return
     number = spec.shadow.revision
@@ -75,21 +85,40 @@ async def check_spec(
         raise Unprocessable(f"There is no revision {number} to be the shadow.", hint="See: kaon rollout history NAME")
 
 
+def with_dataset_versions(snapshot: Snapshot, workspace: str, spec: DeploymentSpec) -> DeploymentSpec:
+    """A spec whose datasets have the versions that their references mean now. Raises `Unprocessable`."""
+    try:
+        template, shadow = with_versions(snapshot, workspace, spec.template), spec.shadow
+        if shadow is not None and shadow.template is not None:
+            shadow = shadow.model_copy(update={"template": with_versions(snapshot, workspace, shadow.template)})
+    except InvalidInput as error:
+        raise Unprocessable(error.cause, hint=error.hint) from None
+    return spec.model_copy(update={"template": template, "shadow": shadow})
+
+
 async def _check_template(
-    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None
-) -> None:
-    _check_variables(template)
+    store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None, *, is_new: bool
+) -> Artifact:
+    check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
         raise _no_artifact(workspace, template.artifact)
-    if current is None or template not in templates_of(current.spec):
+    service = artifact.spec.manifest.service
+    if artifact.spec.manifest.jobs and not service.endpoints and not service.mounts:
+        raise Unprocessable(
+            f"The artifact of '{service.name}' has jobs only, which are run and not deployed.",
+            hint="Run: kaon job run FILE.py:FUNCTION",
+        )
+    if is_new:
         _check_uses(caller, workspace, artifact)
     _check_use_of_secrets(caller, template, current)
+    _check_use_of_datasets(caller, template, current)
     for secret in sorted(set(template.secrets.values())):
         if await store.find("secret", workspace, secret) is None:
             raise Unprocessable(
                 f"There is no secret '{secret}' in workspace '{workspace}'.", hint=f"Set it: kaon secret set {secret}"
             )
+    return artifact
 
 
 async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
@@ -97,6 +126,19 @@ async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) 
         await edits.touch_artifact(store, workspace, digest, now)
     except NotFound:  # it was collected meanwhile
         raise _no_artifact(workspace, digest) from None
+
+
+async def _keep_version(store: Store, workspace: str, name: str, now: float) -> None:
+    """Mark a version as used, so that one who deletes it at the same time reads what uses it again."""
+
+    async def attempt() -> None:
+        version = await store.get("dataset-version", workspace, name)
+        await store.update_status(version, DatasetVersionStatus(used_at=now))
+
+    try:
+        await edits.retry_on_conflict(attempt)
+    except NotFound:
+        raise Unprocessable(f"There is no version '{name}'.", hint="List them: kaon get dataset-versions") from None
 
 
 def _no_artifact(workspace: str, digest: str) -> Unprocessable:
@@ -151,18 +193,19 @@ async def _artifacts(store: Store, workspace: str, spec: DeploymentSpec) -> list
     return [artifact for artifact in found if artifact is not None]
 
 
-def _check_variables(template: Template) -> None:
-    if IDENTITY_VARIABLE in template.env.keys() | template.secrets.keys():
+def check_variables(given: Template | JobRequest) -> None:
+    """Raises `Unprocessable` for variables that a process cannot have."""
+    if IDENTITY_VARIABLE in given.env.keys() | given.secrets.keys():
         raise Unprocessable(
             f"{IDENTITY_VARIABLE} is set by the platform to the service's own key.", hint="Use another variable."
         )
-    if twice := sorted(template.env.keys() & template.secrets.keys()):
+    if twice := sorted(given.env.keys() & given.secrets.keys()):
         raise Unprocessable(f"{twice[0]} is given both as a value and as a secret.", hint="Remove one of them.")
-    if sum(len(name) + len(value.encode()) for name, value in template.env.items()) > _MOST_BYTES:
+    if sum(len(name) + len(value.encode()) for name, value in given.env.items()) > _MOST_BYTES:
         raise Unprocessable(
             f"The variables have more than {_MOST_BYTES:,} bytes together.", hint="Keep them in a file."
         )
-    for name, value in template.env.items():
+    for name, value in given.env.items():
         if "\0" in value or len(value) > _LONGEST_VALUE:
             raise Unprocessable(f"The value of {name} cannot be an environment variable.", hint="Keep it in a file.")
 
@@ -180,5 +223,33 @@ def _check_use_of_secrets(caller: Caller, template: Template, current: Deploymen
     if new and caller.rights.deployments is not None:
         raise Forbidden(
             "This key is for some deployments only and cannot give them other secrets of the workspace.",
+            hint="Use a key for the whole workspace.",
+        )
+
+
+def check_alone(spec: DeploymentSpec, template: Template, artifact: Artifact) -> None:
+    """Raises `Unprocessable` for a second replica, a canary or a shadow of a service whose state is in a folder."""
+    service = artifact.spec.manifest.service
+    if not runs_alone(service, template.env.keys() | template.secrets.keys()):
+        return
+    beside = {
+        f"{spec.scaling.max} replicas": spec.scaling.max > 1,
+        "a canary": spec.rollout.canary is not None,
+        "a shadow": spec.shadow is not None,
+    }
+    if wants := [what for what, is_wanted in beside.items() if is_wanted]:
+        raise Unprocessable(
+            f"'{service.name}' keeps its state in a folder, so only one replica may run; the spec has {wants[0]}.",
+            hint="Set --replicas 1, no canary and no shadow; or keep the state in a database server: "
+            "--secret DATABASE_URL=NAME with state='database'.",
+        )
+
+
+def _check_use_of_datasets(caller: Caller, template: Template, current: Deployment | None) -> None:
+    """Deployed code can read its datasets: a key for some deployments may only keep those that they have already."""
+    had = set() if current is None else {ref.dataset for t in templates_of(current.spec) for ref in mounted(t)}
+    if caller.rights.deployments is not None and {ref.dataset for ref in mounted(template)} - had:
+        raise Forbidden(
+            "This key is for some deployments only and cannot give them other datasets of the workspace.",
             hint="Use a key for the whole workspace.",
         )

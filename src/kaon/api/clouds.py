@@ -6,6 +6,8 @@ An agent gets only what the current plan of its cloud names: those artifacts, th
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Path, Query, Response
@@ -22,6 +24,7 @@ from kaon.api.problems import Unprocessable
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import CloudView
 from kaon.errors import NotFound, Unauthenticated
+from kaon.store.snapshot import attempts_place
 from kaon.types.cloud import CloudPhase, CloudSpec, CloudStatus
 from kaon.types.key import Right, identity_name
 from kaon.types.kind import Verb
@@ -29,7 +32,7 @@ from kaon.types.kinds import KINDS
 from kaon.types.model import Digest
 from kaon.types.place import PlaceHealth, PlaceState
 from kaon.types.plan import Plan, Report
-from kaon.types.replica import Phase, ReplicaSpec
+from kaon.types.replica import Phase, ReplicaSpec, WorkloadKind
 from kaon.types.resource import Cloud
 from kaon.types.traffic import Traffic, TrafficTaken
 
@@ -68,7 +71,8 @@ async def get_plan(
     accept = request.headers.get("accept", "")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + min(wait_s, LONGEST_WAIT_S)
-    with context.streams.open(caller.uid), context.snapshot.changes_of("plan", "", cloud) as changed:
+    places = ("plan", "", cloud), attempts_place(cloud)
+    with context.streams.open(caller.uid), context.snapshot.changes_of(*places) as changed:
         while True:
             await _check_key(context, caller)
             plan = context.plans.text(cloud, accept)
@@ -117,21 +121,45 @@ async def post_traffic(cloud: CloudParam, body: Traffic, context: WithContext) -
     "/{cloud}/artifacts/{digest}",
     right=Right.AGENT,
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={
+        200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}},
+        206: {"description": "The bytes from the range's start on."},
+    },
 )
 async def get_artifact_bytes(
-    cloud: CloudParam, digest: Annotated[Digest, Path()], context: WithContext
+    cloud: CloudParam, digest: Annotated[Digest, Path()], request: Request, context: WithContext
 ) -> StreamingResponse:
-    """An artifact's bytes, for a replica of the current plan."""
-    named = [r for r in _replicas(context, cloud) if r.artifact == digest]
+    """An artifact's bytes, for a replica or attempt of the current plan; with `Range: bytes=N-` those from N on."""
+    named = [r for r in _workloads(context, cloud) if r.artifact == digest]
     artifact = context.snapshot.find("artifact", named[0].workspace, digest) if named else None
     if artifact is None or not await context.blobs.has(digest):
         raise NotFound(f"There is no artifact '{digest}' for this cloud.")
+    size = artifact.spec.size_bytes
+    offset = _range_start(request.headers.get("range", ""), size)
+    headers = {"content-length": str(size - offset)}
+    if offset:
+        headers["content-range"] = f"bytes {offset}-{size - 1}/{size}"
     return StreamingResponse(
-        context.blobs.read(digest),
+        _from_offset(context.blobs.read(digest), offset),
+        status_code=206 if offset else 200,
         media_type="application/gzip",
-        headers={"content-length": str(artifact.spec.size_bytes)},
+        headers=headers,
     )
+
+
+def _range_start(header: str, size: int) -> int:
+    """Where a range starts that has no end; other ranges are answered with all bytes, as RFC 9110 allows."""
+    match = re.fullmatch(r"bytes=(\d{1,16})-", header)
+    start = int(match.group(1)) if match else 0
+    return start if start <= size else 0
+
+
+async def _from_offset(chunks: AsyncIterator[bytes], offset: int) -> AsyncIterator[bytes]:
+    """The bytes from `offset` on; those before are read, so that the digest is checked."""
+    async for chunk in chunks:
+        if offset < len(chunk):
+            yield chunk[offset:]
+        offset = max(0, offset - len(chunk))
 
 
 @router.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)
@@ -147,7 +175,7 @@ async def get_replica_secrets(cloud: CloudParam, replica: OfReplica, context: Wi
     declares = artifact.spec.manifest.service.uses is not None
     own = identity_name(spec.deployment, spec.revision if declares else None)
     named = {**revision.spec.template.secrets, IDENTITY_VARIABLE: own}
-    return {variable: _open(context, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
+    return {variable: open_secret(context, spec.workspace, named.get(variable, "")) for variable in spec.secrets}
 
 
 @router.get("/{cloud}/calls", right=Right.AGENT, response_model=AgentCall, responses={204: {"description": "Nothing."}})
@@ -192,7 +220,15 @@ def _replicas(context: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
     return () if found is None else (*found.plan.replicas, *found.plan.standby)
 
 
-def _open(context: ApiContext, workspace: str, name: str) -> str:
+def _workloads(context: ApiContext, cloud: str) -> tuple[ReplicaSpec, ...]:
+    """The replicas, and the attempts of jobs."""
+    found = context.plans.of(cloud)
+    attempts = found.plan.attempts if found else ()
+    return (*_replicas(context, cloud), *(attempt.replica for attempt in attempts))
+
+
+def open_secret(context: ApiContext, workspace: str, name: str) -> str:
+    """The value of a secret. Raises `NotFound` when there is none."""
     secret = context.snapshot.find("secret", workspace, name)
     if secret is None:
         raise NotFound(f"There is no secret '{name}' in workspace '{workspace}'.", hint=f"kaon secret set {name}")
@@ -203,7 +239,8 @@ def view_of(cloud: Cloud, caller: Caller, now: float) -> CloudView:
     """The cloud as `caller` may see it, at `now` (epoch seconds)."""
     status: CloudStatus = cloud.status
     report = status.report or Report(cloud=cloud.name)
-    visible = [r for r in report.replicas if caller.rights.sees(r.workspace, r.deployment)]
+    services = (r for r in report.replicas if r.kind is WorkloadKind.SERVICE)
+    visible = [r for r in services if caller.rights.sees(r.workspace, r.deployment)]
     return CloudView(
         name=cloud.name,
         driver=cloud.spec.driver,

@@ -9,6 +9,7 @@ from fastapi import Depends, Path
 from starlette.requests import Request
 
 from kaon.api.broker import Broker
+from kaon.api.held_manifests import HeldManifests
 from kaon.api.intake import Intake
 from kaon.api.keyring import Caller, Keyring
 from kaon.api.meters import Meters
@@ -17,6 +18,7 @@ from kaon.api.recent import RecentChanges
 from kaon.api.stream_limits import StreamLimits
 from kaon.clock import Clock
 from kaon.settings import Settings
+from kaon.store.job_news import JobNews
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import Blobs, Store
 from kaon.store.snapshot import Snapshot
@@ -60,7 +62,12 @@ class ApiContext:
     plans: Plans
     intake: Intake
     recent: RecentChanges
+    job_news: JobNews = field(default_factory=JobNews)
     streams: StreamLimits = field(default_factory=StreamLimits)
+    pushes: HeldManifests = field(default_factory=HeldManifests)
+    """Of versions that are being uploaded. A server that has started anew is sent the manifest again."""
+    manifests: HeldManifests = field(default_factory=HeldManifests)
+    """That were read last."""
 
 
 async def _context(request: Request) -> ApiContext:

@@ -16,8 +16,8 @@ from kaon.api.keyring import Caller
 from kaon.api.preconditions import Precondition, WithPrecondition, check_precondition
 from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView
-from kaon.store.writes import UpdateSpec, UpdateStatus
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus, Template
+from kaon.store.writes import UpdateSpec
+from kaon.types.deployment import DeploymentSpec, Template
 from kaon.types.resource import Deployment
 
 ChangedSpec = Callable[[Deployment], DeploymentSpec]
@@ -71,22 +71,6 @@ class DeploymentEdit:
     async def set_spec(self, reason: str, message: str, **fields: object) -> DeploymentView:
         """Write the spec with some fields replaced."""
         return await self.write_spec(lambda d: d.spec.model_copy(update=fields), reason, message)
-
-    async def write_status(
-        self,
-        change: Callable[[Deployment], DeploymentStatus],
-        reason: str,
-        message: Callable[[DeploymentStatus, DeploymentStatus], str],
-    ) -> Deployment:
-        """Write the changed status with its event and audit record; `message` gets the old and the new status."""
-
-        async def attempt() -> Deployment:
-            current = await self.current()
-            status = change(current)
-            text = message(current.status, status)
-            return await audit.write(self.context, self.caller, UpdateStatus(current, status), reason, text)
-
-        return await edits.retry_on_conflict(attempt)
 
 
 async def _edit(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.authorizer import deployment_not_found
-from kaon.api.checks import check_hosts, check_name, check_spec, may_own
+from kaon.api.checks import check_alone, check_hosts, check_name, check_spec, may_own, with_dataset_versions
 from kaon.api.collection import Collection
 from kaon.api.deployment_edit import WithEdit, owned
 from kaon.api.preconditions import check_precondition
@@ -24,7 +24,7 @@ from kaon.api.view_of import view_of
 from kaon.api.views import DeploymentView, ScalingChange
 from kaon.errors import NotFound
 from kaon.store.writes import Create, UpdateSpec
-from kaon.types.deployment import DeploymentSpec
+from kaon.types.deployment import DeploymentSpec, with_commands
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
@@ -52,10 +52,11 @@ async def put_deployment(
     await check_hosts(context.store, context.settings.own_hosts, ws, name, body)
 
     async def attempt() -> tuple[Deployment, Deployment | None]:
+        await context.snapshot.at_least(context.store.written)
         current = await context.store.find("deployment", ws, name)
         await check_precondition(context, edit.precondition, current, "deployment", ws, name)
         _check_owner(body, current)
-        spec = _with_last_requests(body, current)
+        spec = with_dataset_versions(context.snapshot, ws, _with_last_requests(body, current))
         await check_spec(context.store, caller, ws, spec, current, now=None if dry_run else context.clock.now())
         if current is None or await may_own(context.store, caller, ws, spec):
             spec = owned(spec, caller)
@@ -103,7 +104,14 @@ async def scale_deployment(body: ScalingChange, edit: WithEdit) -> DeploymentVie
                 errors=[{"where": "scaling", "message": message} for message in messages],
             ) from None
 
-    return await edit.write_spec(scaled, "Scaled", lambda spec: f"To {spec.scaling.min}..{spec.scaling.max} replicas.")
+    async def check(_: Deployment, spec: DeploymentSpec) -> None:
+        artifact = edit.context.snapshot.find("artifact", edit.workspace, spec.template.artifact)
+        if artifact is not None:
+            check_alone(spec, spec.template, artifact)
+
+    return await edit.write_spec(
+        scaled, "Scaled", lambda spec: f"To {spec.scaling.min}..{spec.scaling.max} replicas.", check
+    )
 
 
 @router.post("/{deployment}/restart", right=Right.WRITE)
@@ -127,7 +135,11 @@ def _check_owner(spec: DeploymentSpec, current: Deployment | None) -> None:
 
 
 def _with_last_requests(spec: DeploymentSpec, current: Deployment | None) -> DeploymentSpec:
-    """A spec without a restart or a promotion keeps the last one: deploying the same spec again changes nothing."""
+    """A spec without a restart or a promotion keeps the last one: deploying the same spec again changes nothing.
+
+    Requests to the tuner are never those of the spec: `POST /tuning` makes them.
+    """
+    spec = with_commands(spec, current.spec.tuning.commands if current else ())
     if current is None:
         return spec
     restarted_at = spec.template.restarted_at or current.spec.template.restarted_at

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kaon.clock import Clock
 from kaon.errors import Unauthenticated, Unavailable
-from kaon.laws.rights import EffectiveRights, standing
+from kaon.laws.rights import EffectiveRights, effective_rights
 from kaon.store.snapshot import Snapshot
 from kaon.types.key import Role, key_hash
 from kaon.types.resource import Key
@@ -82,4 +82,4 @@ class Keyring:
             raise Unavailable("The store does not answer.", hint="Try again in a moment.", retry_after_s=1) from None
 
     def _rights(self, key: Key) -> EffectiveRights:
-        return standing(key, self._snapshot.makers(key), self._clock.now())
+        return effective_rights(key, self._snapshot.makers(key), self._clock.now())

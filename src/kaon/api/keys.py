@@ -20,7 +20,7 @@ from kaon.api.quotas import check_count
 from kaon.api.router import AuthorizedRouter
 from kaon.api.views import KeyMade, KeyRequest, KeyView
 from kaon.errors import Conflict, Forbidden, NotFound
-from kaon.laws.rights import EffectiveRights, grantable, standing
+from kaon.laws.rights import EffectiveRights, effective_rights, grantable
 from kaon.store.records import unreadable_row
 from kaon.store.writes import Create, Delete, UpdateStatus
 from kaon.types.key import IDENTITY_PREFIX, KEY_PREFIX, KeySpec, KeyStatus, Right, key_hash
@@ -35,7 +35,7 @@ router = AuthorizedRouter("/workspaces/{ws}/keys", tag="keys")
 def _shown(key: Key, read: ReadContext) -> KeyView:
     keys = read.once("keys", lambda: {owner.uid: owner for owner in read.everywhere("key")})
     owned = read.once("owned", lambda: owned_by(read.everywhere("deployment"), keys.values()))
-    return _view(key, standing(key, keys, read.now), owned.get(key.uid, ()))
+    return _view(key, effective_rights(key, keys, read.now), owned.get(key.uid, ()))
 
 
 collection = Collection(

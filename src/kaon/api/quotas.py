@@ -8,7 +8,9 @@ from kaon.types.key import IDENTITY_PREFIX
 
 FREED_BY = {
     "artifact": "kaon rm artifact --unused",
+    "dataset": "kaon dataset rm NAME@N",
     "deployment": "kaon rm NAME",
+    "job": "kaon job rm --ended",
     "key": "kaon key revoke NAME",
     "secret": "kaon secret rm NAME",
 }
@@ -31,6 +33,7 @@ async def check_count(context: ApiContext, kind: str, ws: str) -> None:
     most = {
         "deployment": settings.most_deployments,
         "artifact": settings.most_artifacts,
+        "dataset": settings.most_datasets,
         "secret": settings.most_secrets,
         "key": settings.most_keys,
     }[kind]
@@ -60,6 +63,21 @@ async def check_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
     await context.snapshot.at_least(context.store.written)
     if sum(a.spec.size_bytes for a in context.snapshot.list("artifact", ws)) + more_bytes > most:
         raise _reached(f"artifacts of {most / 2**30:,.3g} GiB", ws, "artifact", "KAON_MOST_ARTIFACT_BYTES")
+
+
+def check_jobs(context: ApiContext, ws: str, more: int) -> None:
+    """Raises `QuotaReached` when the workspace may not have `more` jobs, waiting and ended ones together."""
+    most = context.settings.most_jobs
+    if context.snapshot.count("job", ws) + more > most:
+        raise _reached(f"{most:,} jobs", ws, "job", "KAON_MOST_JOBS")
+
+
+async def check_dataset_bytes(context: ApiContext, ws: str, more_bytes: int) -> None:
+    """Raises `QuotaReached` when the workspace's datasets may not have `more_bytes` more."""
+    most = context.settings.most_dataset_bytes
+    held_bytes = sum(blob.size_bytes for blob in await context.blobs.within(ws).list_all())
+    if held_bytes + more_bytes > most:
+        raise _reached(f"datasets of {most / 2**30:,.3g} GiB", ws, "dataset", "KAON_MOST_DATASET_BYTES")
 
 
 def _reached(what: str, ws: str, kind: str, setting: str) -> QuotaReached:

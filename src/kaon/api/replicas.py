@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Annotated
 
@@ -27,7 +27,7 @@ from kaon.types.deployment import in_use
 from kaon.types.key import Right
 from kaon.types.kinds import KINDS
 from kaon.types.log_level import LogLevel
-from kaon.types.replica import Phase, ReplicaStatus, replica_id
+from kaon.types.replica import Phase, ReplicaStatus, WorkloadKind, replica_id
 from kaon.types.resource import Cloud, Deployment
 
 NDJSON = "application/x-ndjson"
@@ -100,9 +100,9 @@ async def read_logs(
         by_cloud.setdefault(cloud, []).append(id_)
     oldest = None if since_s is None else context.clock.now() - since_s
     names = {id_: written for (_, id_), written in writers.items()}
-    logs = _Logs(context, caller, names, lambda line: line.matches(oldest=oldest, grep=grep, level=level))
+    logs = Logs(context, caller, names, lambda line: line.matches(oldest=oldest, grep=grep, level=level))
     await logs.ask(by_cloud, {"tail": tail, "follow": follow, "since_s": since_s, "grep": grep, "level": level})
-    return _LogResponse(logs)
+    return LogResponse(logs)
 
 
 def _reported(clouds: Iterable[Cloud], ws: str) -> list[tuple[str, ReplicaStatus]]:
@@ -112,7 +112,7 @@ def _reported(clouds: Iterable[Cloud], ws: str) -> list[tuple[str, ReplicaStatus
         for cloud in clouds
         if cloud.status.report is not None
         for replica in cloud.status.report.replicas
-        if replica.workspace == ws
+        if replica.workspace == ws and replica.kind is WorkloadKind.SERVICE
     ]
     return sorted(found, key=lambda pair: (pair[1].deployment, pair[1].revision, pair[1].name))
 
@@ -164,7 +164,7 @@ def _is_of(deployment: Deployment, replica: ReplicaStatus) -> bool:
     return replica.id == replica_id(deployment.workspace, deployment.uid, replica.revision, int(ordinal[:9]))
 
 
-class _Logs:
+class Logs:
     """The logs of all clouds' agents, merged as they arrive."""
 
     def __init__(
@@ -175,11 +175,22 @@ class _Logs:
         self._names = names
         self._matches = matches
         self._stack = AsyncExitStack()
+        self._ended: Callable[[], bool] | None = None
         self._questions: list[AgentQuestion] = []
         self._merged: asyncio.Queue[LogLine | None] = asyncio.Queue(64)
 
-    async def ask(self, by_cloud: dict[str, list[str]], arguments: dict[str, object]) -> None:
-        """Ask every cloud, and wait until they start to answer. Raises `Unavailable` when none does."""
+    async def ask(
+        self,
+        by_cloud: dict[str, list[str]],
+        arguments: Mapping[str, object],
+        *,
+        ended: Callable[[], bool] | None = None,
+    ) -> None:
+        """Ask every cloud, and wait until they start to answer. Raises `Unavailable` when none does.
+
+        `ended`: whether the writers have ended: then what is there is the rest.
+        """
+        self._ended = ended
         self._stack.enter_context(self._context.streams.open(self._caller.uid))
         try:
             for cloud, replicas in by_cloud.items():
@@ -209,6 +220,8 @@ class _Logs:
                     async with asyncio.timeout(_RECHECK_S):
                         line = await self._merged.get()
                 except TimeoutError:
+                    if self._ended is not None and self._ended():
+                        return
                     continue
                 if line is None:
                     left -= 1
@@ -240,10 +253,10 @@ class _Logs:
         return line.model_copy(update={"replica": name})
 
 
-class _LogResponse(StreamingResponse):
+class LogResponse(StreamingResponse):
     """Always withdraws the questions, even when it ends before its first line."""
 
-    def __init__(self, logs: _Logs) -> None:
+    def __init__(self, logs: Logs) -> None:
         super().__init__(logs.lines(), media_type=NDJSON)
         self._logs = logs
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from kaon.api.checks import with_dataset_versions
 from kaon.api.collection import Collection, ReadContext
 from kaon.api.context import ApiContext, DeploymentParam, WithCaller, WithContext, WorkspaceParam
 from kaon.api.deployment_edit import DeploymentEdit, WithEdit, deployment_of, owned, with_template
@@ -14,6 +15,7 @@ from kaon.api.problems import Unprocessable
 from kaon.api.router import AuthorizedRouter
 from kaon.api.view_of import revision_state
 from kaon.api.views import DeploymentView, Items, RevisionState, UndoRequest
+from kaon.datasets.versions import pinned
 from kaon.errors import Conflict, Unavailable
 from kaon.types.deployment import DeploymentSpec, RolloutState, RolloutStatus, Shadow, Template, template_hash
 from kaon.types.key import Right
@@ -64,7 +66,7 @@ async def promote_deployment(edit: WithEdit) -> DeploymentView:
             f"'{edit.name}' has no canary and no shadow.",
             hint=f"See its state: kaon rollout status {edit.name}; start a canary: kaon deploy ... --canary 5,25,50",
         )
-    template = shadow.template or _earlier(edit.context, deployment, shadow.revision).spec.template
+    template = shadow.template or pinned(_earlier(edit.context, deployment, shadow.revision).spec.template)
 
     def promoted(current: Deployment) -> DeploymentSpec:
         return owned(with_template(current.spec, template).model_copy(update={"shadow": None}), edit.caller)
@@ -108,7 +110,7 @@ async def undo_deployment(edit: WithEdit, body: UndoRequest | None = None) -> De
     revision = _earlier(edit.context, deployment, body.revision if body else None)
 
     def undone(current: Deployment) -> DeploymentSpec:
-        return owned(with_template(current.spec, revision.spec.template), edit.caller)
+        return owned(with_template(current.spec, pinned(revision.spec.template)), edit.caller)
 
     return await edit.write_spec(undone, "Undone", f"Back to revision {revision.spec.number}.", edit.check)
 
@@ -125,6 +127,7 @@ async def put_shadow(body: Shadow, edit: WithEdit) -> DeploymentView:
 
     def shadowed(current: Deployment) -> DeploymentSpec:
         spec = current.spec.model_copy(update={"shadow": body})
+        spec = with_dataset_versions(edit.context.snapshot, edit.workspace, spec)
         return spec if body.template is None else owned(spec, edit.caller)
 
     return await edit.write_spec(shadowed, "Shadowed", f"{body.percent:g} % of calls are copied.", edit.check)

@@ -1,6 +1,7 @@
 """`/workspaces/{ws}/deployments/{name}/tuning`: the state of the tuner, and requests to it.
 
-The mode is a part of the spec. Everything else is an edit of the status, which the controllers apply.
+Requests are edits of the spec: of the mode, or of the commands that the tuner carries out. Answers show them as carried
+out already.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ from kaon.api.router import AuthorizedRouter
 from kaon.errors import Conflict
 from kaon.laws.tune import board, scaling, values_in_force
 from kaon.laws.tune.board import lasting
-from kaon.types.deployment import DeploymentSpec, DeploymentStatus
+from kaon.types.deployment import DeploymentSpec, with_commands
 from kaon.types.etag import etag
 from kaon.types.key import Right
 from kaon.types.knobs import KnobValues, figure, spelled
 from kaon.types.resource import Deployment
 from kaon.types.service import ServiceSpec
-from kaon.types.tuning import KnobState, TuningMode, TuningRequest, TuningState, TuningStatus
+from kaon.types.tuning import (
+    MOST_COMMANDS,
+    KnobState,
+    TunerAction,
+    TunerCommand,
+    TuningMode,
+    TuningRequest,
+    TuningState,
+    TuningStatus,
+)
 
 _MODES = {
     TuningMode.OFF: "The tuner is off.",
@@ -60,20 +70,17 @@ async def steer_tuning(body: TuningRequest, edit: WithEdit) -> TuningState:
         if body.attempt is not None:
             check_trial(deployment, values, knobs)
 
-    def changed(current: Deployment) -> DeploymentStatus:
-        tuning = _changed(current, body, context.clock.now(), edit.caller.name)
-        return current.status.model_copy(update={"tuning": tuning})
+    def changed(current: Deployment) -> DeploymentSpec:
+        action, values = _action(current, body, context.clock.now())
+        return _with_command(current, action, values, context.clock.now(), edit.caller.name)
 
-    def message(before: DeploymentStatus, after: DeploymentStatus) -> str:
-        return _message(body, before.tuning, after.tuning)
-
-    return await _state(context, await edit.write_status(changed, "Tuned", message))
+    await edit.write_spec(changed, "Tuned", lambda spec: _message(body, spec.tuning.commands[-1]))
+    return await _state(context, await deployment_of(context, edit.workspace, edit.name))
 
 
 def _tag(deployment: Deployment) -> str:
     """The entity tag of the tuner's state: of what people decide by, not of what it measures meanwhile."""
-    tuning: TuningStatus = deployment.status.tuning
-    state = tuning.model_dump_json(include={"values", "recommended", "trial", "asked"})
+    state = _status(deployment).model_dump_json(include={"values", "recommended", "trial", "asked"})
     digest = hashlib.sha256(f"{deployment.uid} {state}".encode()).hexdigest()
     return etag(digest[:16], deployment.generation)
 
@@ -118,34 +125,55 @@ def check_trial(deployment: Deployment, wanted: KnobValues, knobs: tuple[KnobSta
         raise Unprocessable(f"These values are in force for '{name}' already.", hint=f"See: kaon tune {name}")
 
 
-def _changed(current: Deployment, body: TuningRequest, now_s: float, by: str) -> TuningStatus:
-    """The tuner's part of the status after the request. Raises `Unprocessable`, `Conflict`; pure."""
-    before: TuningStatus = current.status.tuning
-    name = current.name
+def _status(deployment: Deployment) -> TuningStatus:
+    """The tuner's part of the status, with all commands carried out."""
+    return values_in_force.commanded(deployment.status.tuning, deployment.spec.tuning.commands)
+
+
+def _action(current: Deployment, body: TuningRequest, now_s: float) -> tuple[TunerAction, KnobValues]:
+    """What the tuner is to do. Raises `Unprocessable`, `Conflict`; pure."""
+    name, status = current.name, _status(current)
     if body.apply:
-        if before.recommended is None:
+        if status.recommended is None:
             raise Unprocessable(f"Nothing is recommended for '{name}'.", hint=f"See why: kaon tune {name}")
-        return values_in_force.put(before, before.recommended.values, now_s, by)
+        return TunerAction.SET, status.recommended.values
     if body.undo:
-        if not values_in_force.undoes(before):
+        undo = values_in_force.undo(status)
+        if undo is None:
             raise Unprocessable(
                 f"There is nothing to undo: the knobs of '{name}' were never changed, and there is no trial.",
                 hint=f"See: kaon tune {name}",
             )
-        return values_in_force.undone(before, now_s, by)
+        return undo
     if body.set is not None:
-        return values_in_force.put(before, body.set, now_s, by)
+        return TunerAction.SET, body.set
     assert body.attempt is not None
     if current.spec.tuning.mode is TuningMode.OFF:
         raise Unprocessable(f"The tuner of '{name}' is off.", hint=f"Switch it on: kaon tune {name} --recommend")
-    if before.trial is not None:
+    if status.trial is not None:
         raise Conflict(f"'{name}' has a trial already.", hint=f"Wait for its end, or end it: kaon tune {name} --undo")
-    if now_s < before.off_until:
+    if now_s < status.off_until:
         raise Conflict(
-            f"Trials of '{name}' are paused for another {lasting(before.off_until - now_s)}, after too many rollbacks.",
+            f"Trials of '{name}' are paused for another {lasting(status.off_until - now_s)}, after too many rollbacks.",
             hint=f"See them: kaon tune {name}; change a knob without a trial: kaon tune {name} --set KNOB=VALUE",
         )
-    return values_in_force.asked(before, body.attempt, by)
+    return TunerAction.TRY, body.attempt
+
+
+def _with_command(
+    current: Deployment, action: TunerAction, values: KnobValues, now_s: float, by: str
+) -> DeploymentSpec:
+    """The spec with one more command, without those that are carried out. Raises `Conflict` when too many are not."""
+    status: TuningStatus = current.status.tuning
+    waiting = values_in_force.pending(status, current.spec.tuning.commands)
+    if len(waiting) >= MOST_COMMANDS:
+        raise Conflict(
+            f"The tuner of '{current.name}' has not carried out the last {MOST_COMMANDS} requests yet.",
+            hint="Try again in a few seconds; if that does not help: kaon doctor",
+        )
+    last = max(status.command, *(command.id for command in waiting), 0)
+    command = TunerCommand(id=last + 1, action=action, values=values, at=now_s, by=by)
+    return with_commands(current.spec, (*waiting, command))
 
 
 async def _set_mode(edit: DeploymentEdit, deployment: Deployment, mode: TuningMode) -> TuningState:
@@ -162,22 +190,23 @@ async def _set_mode(edit: DeploymentEdit, deployment: Deployment, mode: TuningMo
     return await _state(edit.context, await deployment_of(edit.context, edit.workspace, edit.name))
 
 
-def _message(body: TuningRequest, before: TuningStatus, after: TuningStatus) -> str:
+def _message(body: TuningRequest, command: TunerCommand) -> str:
     """The message of the event."""
-    if body.attempt is not None:
-        return f"To be tried: {spelled(body.attempt)}."
-    if body.undo and before.values == after.values:
-        return "The trial was ended."
-    if body.undo:
-        return f"Back to the values before: {spelled(after.values) or 'all knobs at their defaults'}."
-    if body.apply:
-        return f"As recommended: {spelled(after.values)}."
-    return f"Set by hand: {spelled(after.values)}."
+    values = spelled(command.values)
+    match command.action:
+        case TunerAction.TRY:
+            return f"To be tried: {values}."
+        case TunerAction.END:
+            return "The trial was ended."
+        case TunerAction.RESTORE:
+            return f"Back to the values before: {values or 'all knobs at their defaults'}."
+        case _:
+            return f"As recommended: {values}." if body.apply else f"Set by hand: {values}."
 
 
 async def _state(context: ApiContext, deployment: Deployment) -> TuningState:
     """The tuner's own state, updated by newer parts of the store, so that a write is visible at once."""
-    mode, status = deployment.spec.tuning.mode, deployment.status.tuning
+    mode, status = deployment.spec.tuning.mode, _status(deployment)
     state = context.live_status.tuning(deployment.workspace, deployment.name, deployment.uid) or TuningState(
         workspace=deployment.workspace,
         deployment=deployment.name,

@@ -1,7 +1,7 @@
 """Answers calls of paths where nothing is deployed, which the edge sends here when they have a key.
 
 A caller whose key is valid gets a suggestion, of the deployments that this key may read or call. With another key the
-answer is that of a deployment that exists, so that nobody learns by it which ones do. The edge itself answers calls
+answer is that of a deployment that exists, so that it does not show which ones do. The edge itself answers calls
 without a key, and all of them while the API does not run.
 """
 
@@ -62,7 +62,7 @@ class UnknownPaths:
             caller = None
         near = nearest(request.url.path, self._visible(caller)) if caller is not None else ""
         suggestion = f"Did you mean {near}? " if near else ""
-        return NotFound("Nothing is deployed at this path.", hint=f"{suggestion}See what there is: kaon ps")
+        return NotFound("Nothing is deployed at this path.", hint=f"{suggestion}List the deployments: kaon ps")
 
     def _visible(self, caller: Caller) -> list[DeploymentKey]:
         """The deployments that the caller may read or call."""

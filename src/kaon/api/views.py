@@ -11,11 +11,14 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from kaon.types.audit import AuditRecord
+from kaon.types.dataset import DatasetFile
 from kaon.types.deployment import Floor, Scaling
 from kaon.types.journal import JournalEntry
 from kaon.types.key import Priority, Role
 from kaon.types.kinds.artifact import ArtifactView
 from kaon.types.kinds.cloud import CloudView
+from kaon.types.kinds.dataset import DatasetView
+from kaon.types.kinds.dataset_version import DatasetVersionView
 from kaon.types.kinds.deployment import DeploymentView
 from kaon.types.kinds.key import KeyView
 from kaon.types.kinds.replica import ReplicaView
@@ -28,21 +31,27 @@ __all__ = [
     "ArtifactView",
     "AuditPage",
     "CloudView",
+    "DatasetDifference",
+    "DatasetVersionView",
+    "DatasetView",
     "Decisions",
     "DeploymentView",
+    "FilesVerified",
     "Items",
     "KeyMade",
     "KeyRequest",
     "KeyView",
+    "LabelRequest",
     "PlainText",
     "PlatformHealth",
+    "Push",
     "ReplicaView",
     "RevisionState",
     "ScalingChange",
     "SecretRequest",
     "SecretView",
     "UndoRequest",
-    "UploadView",
+    "VersionRequest",
     "Whoami",
     "WorkspaceRequest",
     "WorkspaceView",
@@ -52,14 +61,6 @@ T = TypeVar("T")
 
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
 """One line without control characters, safe on a terminal."""
-
-
-class UploadView(Model):
-    """How far an upload is."""
-
-    digest: Digest
-    received_bytes: int = Field(default=0, description="Continue at this offset.")
-    is_complete: bool = Field(default=False, description="All bytes have arrived, and have this digest.")
 
 
 class UnreadableView(Model):
@@ -178,3 +179,42 @@ class SecretRequest(Model):
     """A secret's value."""
 
     value: SecretStr = Field(max_length=65_536)
+
+
+class Push(Model):
+    """A version of a dataset that is being uploaded."""
+
+    push: Digest = Field(description="Digest of the manifest, which names the push.")
+    missing: list[tuple[int, int]] = Field(description="Files to send, as (first, count) in the manifest's order.")
+    missing_bytes: int = Field(ge=0)
+
+
+class VersionRequest(Model):
+    """A push whose files are all there."""
+
+    push: Digest
+
+
+class LabelRequest(Model):
+    """The version that gets a label."""
+
+    number: int = Field(ge=1, le=10**9 - 1)
+
+
+class DatasetDifference(Model):
+    """What a version has that another one has not; at most 1,000 files of each kind are listed."""
+
+    added: tuple[DatasetFile, ...]
+    removed: tuple[DatasetFile, ...]
+    changed: tuple[DatasetFile, ...]
+    added_count: int
+    removed_count: int
+    changed_count: int
+
+
+class FilesVerified(Model):
+    """Stored files that were read and compared with their digests."""
+
+    files: int
+    size_bytes: int
+    damaged: tuple[DatasetFile, ...] = Field(description="Those that are missing, or have other content.")

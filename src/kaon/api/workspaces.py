@@ -20,6 +20,9 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Unreadable
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
+_WITHIN = ("key", "secret", "dataset-version", "dataset")
+"""Kinds whose resources are deleted with their workspace."""
+
 router = AuthorizedRouter("/workspaces", tag="workspaces")
 collection = Collection(
     kind=KINDS["workspace"],
@@ -45,7 +48,7 @@ async def create_workspace(body: WorkspaceRequest, context: WithContext, caller:
 async def delete_workspace(
     ws: WorkspaceParam, context: WithContext, caller: WithCaller, precondition: WithPrecondition
 ) -> None:
-    """Delete an empty workspace, with its keys, secrets and artifacts. For admins of every workspace."""
+    """Delete an empty workspace, with its keys, secrets, datasets and artifacts. For admins of every workspace."""
     if not caller.rights.whole_platform:
         raise Forbidden("Only an admin of every workspace may delete workspaces.", hint="Ask one.")
     if ws == DEFAULT_WORKSPACE:
@@ -62,7 +65,7 @@ async def delete_workspace(
     async def attempt() -> None:
         workspace = await edits.get_any(context.store, ("workspace", "", ws))
         await check_precondition(context, precondition, workspace, "workspace", "", ws)
-        within = [Delete(held) for kind in ("key", "secret") for held in await _all(context, kind, ws)]
+        within = [Delete(held) for kind in _WITHIN for held in await _all(context, kind, ws)]
         records = RecordAudit([audit.record_of(context, caller, each) for each in within])
         about = "WorkspaceDeleted", "Deleted."
         own = audit.recorded(context, caller, Delete(workspace), *about, event_in=DEFAULT_WORKSPACE)

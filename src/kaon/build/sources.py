@@ -19,7 +19,7 @@ from kaon.sdk import layout
 
 @dataclass(frozen=True)
 class Target:
-    """The class to build, and the files that belong to it."""
+    """The class or function to build, and the files that belong to it."""
 
     project: Path
     """Folder of pyproject.toml, requirements.txt and requirements.lock."""
@@ -27,6 +27,7 @@ class Target:
     """Folder whose files are packed; first on the path where the service runs."""
     module: str
     cls: str
+    """The name of the class, or of the function of a job."""
     include: tuple[str, ...] = ()
     """Patterns, relative to the root, of files that are packed although a rule excludes them."""
 
@@ -42,10 +43,10 @@ class Target:
 
 
 def find_target(target: str, folder: Path) -> Target:
-    """Parse 'file.py:Class' relative to `folder`. Raises `BuildError`, `InvalidInput`, `NotFound`."""
+    """Parse 'file.py:NAME' relative to `folder`. Raises `BuildError`, `InvalidInput`, `NotFound`."""
     name, separator, cls = target.rpartition(":")
     if not separator or not name.endswith(".py") or not cls.isidentifier():
-        raise InvalidInput(f"{target!r} is not a class of a file.", hint="Write it as FILE.py:CLASS.")
+        raise InvalidInput(f"{target!r} is not a class or function of a file.", hint="Write it as FILE.py:NAME.")
     file = (folder / name).absolute()
     if not file.is_file():
         raise NotFound(f"There is no file {file}.", hint="Paths are relative to the current folder.")

@@ -22,6 +22,7 @@ from kaon.cli.shared.options import TRUST, OutputOption, verb, verbs
 from kaon.cli.shared.output import Format, TableShape, put_list
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import age, plain, size
+from kaon.client import contexts
 from kaon.errors import KaonError
 from kaon.process_locks import is_held
 from kaon.settings import Settings
@@ -38,8 +39,8 @@ _PYTHON = (3, 11)
 
 @verb(app, "kaon doctor", "kaon doctor -o json")
 def doctor(output: OutputOption = Format.TABLE) -> None:
-    """Check this machine and its platform; each finding has the next command."""
-    results = examine(Settings())
+    """Check this machine and the platform of the context in use; each finding has the next command."""
+    results = examine(Settings(), ELSEWHERE if contexts.in_use().url else CHECKS)
     put_list(results, _TABLE, output)
     raise typer.Exit(int(any(result.verdict is CheckVerdict.FAIL for result in results)))
 
@@ -176,7 +177,7 @@ def processes(settings: Settings) -> CheckResult:
 
 def api(settings: Settings) -> CheckResult:
     """Whether the API answers, accepts the key, and gets reports of its agents."""
-    if not is_held(settings.run_dir / "server.lock"):
+    if not contexts.in_use().url and not is_held(settings.run_dir / "server.lock"):
         return _warn("api", "The server does not run.", "kaon up")
     with opened() as remote:
         began = time.monotonic()
@@ -194,7 +195,7 @@ def api(settings: Settings) -> CheckResult:
 
 def clouds(settings: Settings) -> CheckResult:
     """Whether the places of all clouds are healthy, and how much of each is in use."""
-    if not is_held(settings.run_dir / "server.lock"):
+    if not contexts.in_use().url and not is_held(settings.run_dir / "server.lock"):
         return _warn("clouds", "The server does not run.", "kaon up")
     with opened() as remote:
         return of_clouds(remote.clouds())
@@ -235,6 +236,9 @@ CHECKS: tuple[Callable[[Settings], CheckResult], ...] = (
     api,
     clouds,
 )
+
+ELSEWHERE: tuple[Callable[[Settings], CheckResult], ...] = (python, uv, home, disk, files, api, clouds)
+"""Checks when the platform is on another machine: of what builds need here, and of its API."""
 
 _TABLE: TableShape[CheckResult] = TableShape(
     ("check", "verdict", "what", "next"),

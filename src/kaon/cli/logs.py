@@ -11,7 +11,7 @@ from kaon.cli.shared.broken_pipe import until_reader_ends
 from kaon.cli.shared.log_lines import log_text
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
-from kaon.cli.shared.output import Format, put
+from kaon.cli.shared.output import Format, put, terminal_columns
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import seconds
 from kaon.types.log_level import LogLevel
@@ -62,6 +62,6 @@ def logs(
             if output is Format.JSON:
                 put(line.model_dump_json())
             else:
-                put("\n".join(log_text(line, named=not replica)))
+                put("\n".join(log_text(line, named=not replica, columns=terminal_columns())))
     if not count and not follow:
         note(f"No such lines of '{name}' are kept.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import webbrowser
+from collections.abc import Sequence
 
 from kaon.cli.shared import tables
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import DeploymentArgument, OutputOption, WorkspaceOption, verb, verbs
-from kaon.cli.shared.output import Format, document, put
+from kaon.cli.shared.output import Format, document, put, put_list
 from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import opened
 from kaon.cli.shared.text import plain, since, size, table
@@ -48,7 +49,7 @@ def up() -> None:
     with ProgressLine() as progress:
         start(settings, progress.show)
     put(f"Kaon runs at {settings.url}")
-    note(f"Key: {settings.admin_key_file}. Next: kaon deploy FILE.py:CLASS")
+    note(f"Key: {settings.admin_key_file}. Next: kaon deploy")
 
 
 @verb(app, "kaon down")
@@ -64,32 +65,37 @@ def down() -> None:
 
 @verb(app, "kaon status", "kaon status -o json")
 def status(output: OutputOption = Format.TABLE) -> None:
-    """Show the platform's processes on this machine, and its clouds."""
-    settings = Settings()
-    processes, now = platform_processes(settings), time.time()
-    if not contexts.in_use().url and not any(process.running for process in processes):
+    """Show the platform of the context in use: its clouds, and its processes if it is on this machine."""
+    settings, url, now = Settings(), contexts.in_use().url, time.time()
+    processes = [] if url else platform_processes(settings)
+    if not url and not any(process.running for process in processes):
         raise NotFound("Kaon does not run on this machine.", hint="Start it: kaon up")
     with opened() as remote:
         health, clouds = remote.health(), remote.clouds()
     if output is Format.NAME:
         put("\n".join(process.name for process in processes if process.running))
     elif output is Format.TABLE:
-        rows = [
-            (p.name, "running" if p.running else "down", p.pid or "-", since(p.started_at, now), size(p.memory_bytes))
-            for p in processes
-        ]
-        shape = tables.of("cloud", now)
-        put(f"Kaon {plain(health.version)} at {settings.url}\n")
-        put(table(("process", "state", "pid", "age", "memory"), rows) + "\n")
-        put(table(shape.titles, [shape.row(cloud) for cloud in clouds]))
+        put(f"Kaon {plain(health.version)} at {plain(url or settings.url)}\n")
+        if processes:
+            put(process_table(processes, now) + "\n")
+        put_list(clouds, tables.of("cloud", now), output)
     else:
         members = {
             "version": health.version,
-            "url": settings.url,
+            "url": url or settings.url,
             "processes": [process.model_dump(mode="json") for process in processes],
             "clouds": [cloud.model_dump(mode="json") for cloud in clouds],
         }
         put(document(members, output))
+
+
+def process_table(processes: Sequence[PlatformProcess], now: float) -> str:
+    """The processes as a table."""
+    rows = [
+        (p.name, "running" if p.running else "down", p.pid or "-", since(p.started_at, now), size(p.memory_bytes))
+        for p in processes
+    ]
+    return table(("process", "state", "pid", "age", "memory"), rows)
 
 
 @verb(app, "kaon open greeter", name="open")

@@ -124,6 +124,11 @@ def key_of(context: Context, environ: Mapping[str, str] = os.environ) -> str:
     return key
 
 
+def has_admin_key(context: Context, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the key is this machine's admin key, which is of no workspace."""
+    return not (context.url or context.key_file or environ.get("KAON_KEY", "").strip())
+
+
 def _key_in_file(context: Context) -> str:
     if context.url and not context.key_file:
         raise ConfigError("No key is set for this platform.", hint="Set KAON_KEY, or: kaon config set key-file PATH")

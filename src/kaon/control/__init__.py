@@ -7,7 +7,9 @@ import asyncio
 from kaon.clock import Clock, SystemClock
 from kaon.control.advising import AdviceController
 from kaon.control.clouds import CloudController
+from kaon.control.dataset_labels import DatasetLabelController
 from kaon.control.deployments import DeploymentController
+from kaon.control.jobs import JobController
 from kaon.control.loop import ReconcileLoop, Reconciler
 from kaon.control.minutes import MinutesController
 from kaon.control.planning import ROUTES_BYTES, PlanningController
@@ -17,6 +19,7 @@ from kaon.control.scaling import ScalingController
 from kaon.control.supervisor import Supervisor
 from kaon.control.tune.controller import TuningController
 from kaon.control.tune.twin_port import TwinPort
+from kaon.datasets.retention import DatasetCollector
 from kaon.store.garbage import Collector
 from kaon.store.live_status import LiveStatus
 from kaon.store.port import Store
@@ -35,11 +38,12 @@ class Controllers:
         clock: Clock | None = None,
         *,
         traffic: TrafficRing | None = None,
-        opinions: LiveStatus | None = None,
+        live_status: LiveStatus | None = None,
         twin: TwinPort | None = None,
         routes_bytes: int = ROUTES_BYTES,
         snapshot: Snapshot | None = None,
         collector: Collector | None = None,
+        datasets: DatasetCollector | None = None,
     ) -> None:
         """Without a `snapshot` of the store that is kept up to date, they make one of their own. Without a `collector`
         unused data is not deleted."""
@@ -47,19 +51,21 @@ class Controllers:
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock or SystemClock()
         ring = traffic or TrafficRing()
-        opinions = opinions or LiveStatus()
-        self._supervisor = Supervisor(self._clock, opinions.failures)
-        self.scaling = ScalingController(store, self._clock, ring, opinions, self._snapshot)
-        self.tuning = TuningController(store, self._clock, ring, opinions, self.scaling, twin)
-        self.advising = AdviceController(store, self._clock, opinions, self.scaling)
-        self.minutes = MinutesController(store, self._clock, ring, self._snapshot, opinions.failures)
-        self.retention = RetentionController(collector, self._clock) if collector else None
-        self._deployments = DeploymentController(store, vault, self._clock, ring, self._snapshot, opinions.failures)
+        live_status = live_status or LiveStatus()
+        self._supervisor = Supervisor(self._clock, live_status.failures)
+        self.scaling = ScalingController(store, self._clock, ring, live_status, self._snapshot)
+        self.tuning = TuningController(store, self._clock, ring, live_status, self.scaling, twin)
+        self.advising = AdviceController(store, self._clock, live_status, self.scaling)
+        self.minutes = MinutesController(store, self._clock, ring, self._snapshot, live_status.failures)
+        self.retention = RetentionController(collector, self._clock, datasets) if collector else None
+        self._deployments = DeploymentController(store, vault, self._clock, ring, self._snapshot, live_status.failures)
         self._repair = RepairController(store, self._clock, self._snapshot)
         self.reconcilers: tuple[Reconciler, ...] = (
             self._repair,
+            DatasetLabelController(store, self._clock, self._snapshot),
             CloudController(store, self._clock, self._snapshot),
             self._deployments,
+            JobController(store, vault, self._clock, self._snapshot),
             PlanningController(store, self._clock, routes_bytes, self._snapshot),
             self.scaling,
             self.tuning,

@@ -1,11 +1,11 @@
-"""Advice on every deployment: each minute of its traffic is judged, and what stands is there for whoever asks.
+"""Advice on every deployment: each minute of its traffic is judged; active findings are in `kaon.store.live_status`.
 
-The minutes are those that the store keeps (`kaon.control.minutes`), some seconds after they are over. So nothing of
-what is known here needs to be kept: after a restart a deployment's last day is gone through again, in silence. Many
-deployments have shorter days, so that all know what is usual within a minute.
+The minutes are those of the store (`kaon.control.minutes`), some seconds after their end. So no state is stored: after
+a restart a deployment's last day is judged again, without events. With many deployments a shorter time is judged, so
+that all are done within a minute.
 
-As a reconciler it knows the deployments as they are now: what the command of a piece of advice has changed is dropped
-at once. What begins to stand or is dropped goes to the journal and the events.
+As a reconciler it takes in changes of deployments: advice that has been followed ends at once. Findings that become
+active or end are written to the journal and the events.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from kaon.types.traffic import Sample
 
 CONCERN = "advice"
 SETTLED_S = 20.0
-"""After its end, when a minute is in the store."""
+"""How long after its end a minute is in the store."""
 FIRST_S = 3.0
-"""After a start, when the deployments are known."""
+"""How long after a start the first minutes are judged."""
 DAY_S, LEAST_PAST_S, PAST_IN_ALL_S = 86_400.0, 7200.0, 600 * 3600.0
-"""How far back a deployment is judged again after a restart: a day, or less where there are many."""
-_TICK = "advising-tick"
-_BREATH = 20
-"""After so many minutes others may use the loop."""
+"""How far back a deployment is judged again after a restart: a day, or less when there are many."""
+_TICK_FAILURE = "advising-tick"
+_YIELD_EVERY = 20
+"""After so many minutes the event loop is yielded."""
 _ALARMING = {Finding.ERRORS, Finding.MEMORY, Finding.UNDERSIZED, Finding.LATENCY}
 
 
 @dataclass(slots=True)
 class _Advised:
-    """A deployment, what is known of it, and the minute up to which."""
+    """A deployment, the state of its advice, and the end of the last judged minute."""
 
     deployment: Deployment
     state: AdviceState
     until_s: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Minutes and changes are taken in one after the other."""
+    """Held while minutes or a change are taken in."""
 
 
 class AdviceController:
@@ -62,18 +62,18 @@ class AdviceController:
 
     name = "advising"
 
-    def __init__(self, store: Store, clock: Clock, opinions: LiveStatus, scaling: ScalingController) -> None:
+    def __init__(self, store: Store, clock: Clock, live_status: LiveStatus, scaling: ScalingController) -> None:
         self._store = store
         self._snapshot = scaling.snapshot
         self._clock = clock
-        self._opinions = opinions
+        self._live_status = live_status
         self._scaling = scaling
         self._advised: dict[DeploymentKey, _Advised] = {}
         self._wait_s = FIRST_S
         self._log = log.get("control.advising")
 
     async def keys(self) -> Collection[DeploymentKey]:
-        """Every deployment, and those that are gone."""
+        """Every deployment, and deleted ones."""
         await self._snapshot.at_least(self._store.written)
         return {(d.workspace, d.name) for d in self._snapshot.list("deployment")} | self._advised.keys()
 
@@ -82,64 +82,64 @@ class AdviceController:
         return {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Know the deployment as it is now, and drop what is not so any more."""
+        """Take in the deployment's current state, and end advice that does not apply any more."""
         await self._snapshot.at_least(self._store.written)
         deployment = self._snapshot.find("deployment", *key)
-        known = self._advised.get(key)
-        if known and (deployment is None or deployment.uid != known.deployment.uid):
+        advised = self._advised.get(key)
+        if advised and (deployment is None or deployment.uid != advised.deployment.uid):
             del self._advised[key]
-            self._opinions.forget_advice(*key)
-            known = None
+            self._live_status.forget_advice(*key)
+            advised = None
         if deployment is None:
             return None
         terms = self._terms(deployment)
-        if known is None:
-            self._advised[key] = known = _Advised(deployment, advise.begin(terms))
-            self._opinions.keep_advice(*key, partial(_standing, known), deployment.uid)
-        elif deployment.version > known.deployment.version:
-            async with known.lock:
-                known.deployment = deployment
-                before = advise.advice(known.state)
-                known.state = advise.adapt(known.state, terms, self._clock.now())
-                await self._tell(known, before, "what it is about was changed")
+        if advised is None:
+            self._advised[key] = advised = _Advised(deployment, advise.begin(terms))
+            self._live_status.keep_advice(*key, partial(_active, advised), deployment.uid)
+        elif deployment.version > advised.deployment.version:
+            async with advised.lock:
+                advised.deployment = deployment
+                before = advise.advice(advised.state)
+                advised.state = advise.adapt(advised.state, terms, self._clock.now())
+                await self._report(advised, before, "the deployment was changed")
         return None
 
     async def next_tick(self) -> None:
-        """Judge each minute of all once it is settled; the first time, soon, what there is from before."""
+        """Judge the minutes of all deployments once a minute; the first time soon, with earlier minutes."""
         await self._clock.sleep(self._wait_s)
         self._wait_s = (SETTLED_S - self._clock.now()) % MINUTE_S or MINUTE_S
         await self.tick()
 
     async def tick(self) -> None:
-        """Judge what minutes there are that were not judged yet; of what fails, the next time does what is left."""
-        for key, known in list(self._advised.items()):
+        """Judge all new minutes; after a failure the next tick continues."""
+        for key, advised in list(self._advised.items()):
             try:
-                async with known.lock:
-                    await self._judge(known)
-                self._opinions.failures.settle(_TICK, key)
-            except Exception as error:  # one deployment's failure, even a bug's, is not the others'
-                self._log.warning("no advice", deployment=known.deployment.name, exc_info=error)
-                self._opinions.failures.note(_TICK, key, error)
+                async with advised.lock:
+                    await self._judge(advised)
+                self._live_status.failures.settle(_TICK_FAILURE, key)
+            except Exception as error:  # a failure of one deployment must not stop the others
+                self._log.warning("no advice", deployment=advised.deployment.name, exc_info=error)
+                self._live_status.failures.note(_TICK_FAILURE, key, error)
 
-    async def _judge(self, known: _Advised) -> None:
-        deployment, now = known.deployment, self._clock.now()
-        relives = known.until_s is None
+    async def _judge(self, advised: _Advised) -> None:
+        deployment, now = advised.deployment, self._clock.now()
+        first = advised.until_s is None
         past_s = min(DAY_S, max(LEAST_PAST_S, PAST_IN_ALL_S / len(self._advised)))
-        since = max(deployment.created_at, now - past_s) if known.until_s is None else known.until_s
-        terms, before = self._terms(deployment), advise.advice(known.state)
+        since = max(deployment.created_at, now - past_s) if advised.until_s is None else advised.until_s
+        terms, before = self._terms(deployment), advise.advice(advised.state)
         minutes = await self._store.traffic(deployment.workspace, deployment.name, since)
-        known.until_s = max([since, *(minute.at_s for minute in minutes)])
-        for number, seen in enumerate(_seen(terms, minutes, deployment.status.rollout.shadow)):
-            if number % _BREATH == 0:
+        advised.until_s = max([since, *(minute.at_s for minute in minutes)])
+        for number, minute in enumerate(_minutes(terms, minutes, deployment.status.rollout.shadow)):
+            if number % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-            known.state = advise.step(known.state, seen)
-        if not relives:
-            await self._tell(known, before, "it is well again")
+            advised.state = advise.step(advised.state, minute)
+        if not first:
+            await self._report(advised, before, "it is over")
 
     def _terms(self, deployment: Deployment) -> AdviceTerms:
         scaling, objective, service, _ = self._scaling.terms(deployment)
         status, largest = deployment.status, choice.max_batch(service)
-        tuner = self._opinions.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
+        tuner = self._live_status.tuning(deployment.workspace, deployment.name, deployment.uid) if largest > 1 else None
         return AdviceTerms(
             workspace=deployment.workspace,
             deployment=deployment.name,
@@ -155,27 +155,27 @@ class AdviceController:
             knobs={knob.name: knob for knob in tuner.knobs} if tuner else {},
         )
 
-    async def _tell(self, known: _Advised, before: Sequence[Advice], settled: str) -> None:
-        """Write down what has begun to stand, and what does not any more, which is because of `settled`."""
-        after, now = advise.advice(known.state), self._clock.now()
+    async def _report(self, advised: _Advised, before: Sequence[Advice], settled: str) -> None:
+        """Record findings that have become active, and those that have ended, for the reason `settled`."""
+        after, now = advise.advice(advised.state), self._clock.now()
         was, is_ = {a.finding for a in before}, {a.finding for a in after}
-        begun, gone = [a for a in after if a.finding not in was], [a for a in before if a.finding not in is_]
-        entries = [_entry(a, now, "", a.finding, a.evidence) for a in begun]
-        entries += [_entry(a, now, a.finding, "settled", settled) for a in gone]
+        started, ended = [a for a in after if a.finding not in was], [a for a in before if a.finding not in is_]
+        entries = [_entry(a, now, "", a.finding, a.evidence) for a in started]
+        entries += [_entry(a, now, a.finding, "settled", settled) for a in ended]
         if entries:
-            told = [_begun(a, now) for a in begun] + [_gone(a, now, settled) for a in gone]
-            whose = {"uid": known.deployment.uid}
-            journal = KeepJournal([entry.model_copy(update=whose) for entry in entries])
-            await self._store.write([journal, RecordEvents([event.model_copy(update=whose) for event in told])])
+            events = [_started_event(a, now) for a in started] + [_settled_event(a, now, settled) for a in ended]
+            owner = {"uid": advised.deployment.uid}
+            journal = KeepJournal([entry.model_copy(update=owner) for entry in entries])
+            await self._store.write([journal, RecordEvents([event.model_copy(update=owner) for event in events])])
 
 
-def _standing(known: _Advised) -> tuple[Advice, ...] | None:
-    """What stands; None: there are no figures yet."""
-    return advise.advice(known.state) if known.state.day else None
+def _active(advised: _Advised) -> tuple[Advice, ...] | None:
+    """The active advice; None: there are no figures yet."""
+    return advise.advice(advised.state) if advised.state.day else None
 
 
-def _seen(terms: AdviceTerms, minutes: Sequence[Sample], shadow: int | None) -> Iterator[AdviceMinute]:
-    """Each minute of all revisions that serve."""
+def _minutes(terms: AdviceTerms, minutes: Sequence[Sample], shadow: int | None) -> Iterator[AdviceMinute]:
+    """Each minute of all serving revisions together."""
     serving = (minute for minute in minutes if minute.revision != shadow)
     for at_s, group in groupby(serving, key=lambda minute: minute.at_s):
         parts = list(group)
@@ -196,12 +196,12 @@ def _entry(advice: Advice, now: float, before: str, after: str, reason: str) -> 
     )
 
 
-def _begun(advice: Advice, now: float) -> Event:
+def _started_event(advice: Advice, now: float) -> Event:
     level = EventLevel.WARNING if advice.finding in _ALARMING else EventLevel.NORMAL
     return _event(advice, now, "Advice", f"{advice.finding}: {advice.evidence}. Try: {advice.command}", level)
 
 
-def _gone(advice: Advice, now: float, settled: str) -> Event:
+def _settled_event(advice: Advice, now: float, settled: str) -> Event:
     return _event(advice, now, "AdviceSettled", f"{advice.finding}: {settled}.", EventLevel.NORMAL)
 
 

@@ -1,7 +1,7 @@
 """The callers of each deployment, from keys: grants in groups, each grant once, and the groups of each deployment.
 
-Keys that may call the same deployments are one group. So what a plan says of callers grows with the keys and with what
-they name, and not with keys times deployments.
+Keys that may call the same deployments are one group. So the callers in a plan grow with the number of keys and of
+their scopes, not with keys times deployments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kaon.laws.rights import standing
+from kaon.laws.rights import effective_rights
 from kaon.types import resource
 from kaon.types.key import Grant, Right
 from kaon.types.plan import PartAccess, expanded
@@ -58,7 +58,7 @@ def callers_of(keys: Sequence[resource.Key], now: float, before: Callers | None 
     by_uid = {key.uid: key for key in keys}
     scopes: defaultdict[CallerScope, list[Grant]] = defaultdict(list)
     for key in sorted(keys, key=lambda key: (key.name, key.uid)):
-        held = standing(key, by_uid, now)
+        held = effective_rights(key, by_uid, now)
         if Right.CALL in held.rights:
             grant = Grant(hash=key.spec.hash, key=key.name, priority=held.priority, expires_at=held.expires_at)
             scopes[held.workspace, held.deployments].append(grant)

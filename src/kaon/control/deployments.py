@@ -15,6 +15,7 @@ from kaon.control.loop import Again
 from kaon.control.placement import lost, placement
 from kaon.control.reports import Reports
 from kaon.control.rollout_messages import conditions, decisions, events, with_failures
+from kaon.errors import UnreadableRow
 from kaon.laws import canary, rollout
 from kaon.store.failures import Failures
 from kaon.store.port import Change, Store
@@ -26,6 +27,8 @@ from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
 from kaon.types.names import DeploymentKey
+from kaon.types.resource import Deployment, Revision
+from kaon.types.service import runs_alone
 
 
 class DeploymentController:
@@ -94,10 +97,10 @@ class DeploymentController:
             raise unreadable_row(row)
         target, shadow, revisions = await history.numbered(self._store, self._snapshot, deployment)
         report = self._reports.of(deployment)
-        seen, now = report.seen, self._clock.now()
+        replicas, now = report.replicas, self._clock.now()
 
         before: DeploymentStatus = deployment.status
-        running = history.running(revisions, before.rollout, target, shadow, [replica.revision for replica in seen])
+        running = history.running(revisions, before.rollout, target, shadow, [replica.revision for replica in replicas])
         nameless = await self._identities.ensure(deployment, running)
         await self._identities.keep(deployment, running)
         trying = deployment.spec.rollout.canary and before.rollout.stable != target
@@ -108,10 +111,11 @@ class DeploymentController:
             before.rollout,
             before.scaling,
             target,
-            seen,
+            replicas,
             now,
             samples,
             shadow,
+            alone=self._runs_alone(deployment, [target, before.rollout.stable], revisions),
         )
         status = before.model_copy(update={"rollout": moved})
         clouds = self._snapshot.list("cloud")
@@ -137,8 +141,24 @@ class DeploymentController:
         await self._store.write(writes)
         for revision in history.finished(revisions, moved):
             await history.delete(self._store, revision)
-        look_at = rollout.next_look_at(deployment.spec, moved, seen, now)
+        look_at = rollout.next_look_at(deployment.spec, moved, replicas, now)
         return None if look_at is None else Again(look_at - now)
+
+    def _runs_alone(
+        self, deployment: Deployment, numbers: Collection[int | None], revisions: Sequence[Revision]
+    ) -> bool:
+        """Whether one of these revisions keeps its state in a folder."""
+        for revision in revisions:
+            template = revision.spec.template
+            try:
+                artifact = self._snapshot.find("artifact", deployment.workspace, template.artifact)
+            except UnreadableRow:
+                continue
+            if revision.spec.number in numbers and artifact is not None:
+                service = artifact.spec.manifest.service
+                if runs_alone(service, template.env.keys() | template.secrets.keys()):
+                    return True
+        return False
 
     async def show_failures(self, key: DeploymentKey) -> None:
         """Write the failures of controllers to the status when `reconcile` itself fails."""

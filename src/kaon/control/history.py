@@ -1,9 +1,8 @@
 """A deployment's revisions: one for each of its templates, numbered from 1.
 
-Going back to an earlier template goes back to its revision, by its old number: the replicas of revision 2
-that still serve while 3 fails are the ones that an undo wants, and a list of revisions says what ran, each
-once. A template that was not seen before gets the next number. `restart` makes another template, so it
-makes another revision.
+An earlier template that is deployed again gets its old number: an undo from revision 3 to 2 uses the replicas of 2
+that still serve, and a list of revisions has each template once. A new template gets the next number. `restart` changes
+the template, so it makes a new revision.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def deployment_of(row: Unreadable) -> str:
 async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> tuple[int, int | None, list[Revision]]:
     """The numbers of the target revision and of the shadow, created when they are new; and all revisions.
 
-    Raises `UnreadableRow` for one that runs and cannot be read: what it is nobody knows, so all stays as it is.
+    Raises `UnreadableRow` for one that runs and cannot be read: its number and template are unknown.
     """
     lost = unreadable(snapshot, deployment.workspace, deployment.name)
     for number in sorted(in_use(deployment.status.rollout) & lost.keys()):
@@ -66,8 +65,8 @@ async def numbered(store: Store, snapshot: Snapshot, deployment: Deployment) -> 
         return target, None, mine
     if shadow.template is not None:
         return target, await _number(store, deployment, shadow.template, mine, lost), mine
-    known = any(r.spec.number == shadow.revision for r in mine)
-    return target, shadow.revision if known else None, mine
+    exists = any(r.spec.number == shadow.revision for r in mine)
+    return target, shadow.revision if exists else None, mine
 
 
 async def _number(

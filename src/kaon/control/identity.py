@@ -2,11 +2,11 @@
 
 Each revision that can serve has a key of its own, `identity-NAME.REVISION`. It may call the deployments that the
 revision's artifact declares (`uses`), and nothing else. The API has checked these against the key that deployed it, at
-the time when it did; so the key needs no owner, goes on when that key ends, and ends with the revision. One revision
-cannot use the key of another: whoever deployed the other one may have been allowed more.
+the time when it did; so the key needs no owner, goes on when that key ends, and ends with the revision. A
+revision cannot use the key of another one, which may have been deployed with more rights.
 
-An artifact of an older Kaon declares nothing. Revisions of such ones share the key `identity-NAME`, which is owned by
-the key that deployed last and may call what that one may call now.
+An artifact of an older Kaon declares nothing. Revisions of such artifacts share the key `identity-NAME`, which is owned
+by the key that deployed last and may call what that one may call now.
 
 A key's text is the secret of the same name, made first; the key holds the hash of that text and is made, or corrected,
 from it. So a crash between the two, or the loss of either, is healed by the next look. A deployment that was made again
@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 
 from kaon.clock import Clock
 from kaon.errors import ConfigError, KaonError, NotFound
-from kaon.laws.rights import EffectiveRights, standing
+from kaon.laws.rights import EffectiveRights, effective_rights
 from kaon.store.port import AnyResource, Change, Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.vault import Vault
@@ -114,7 +114,7 @@ class Identities:
         owner = self._snapshot.with_uid("key", uid)
         if owner is None:
             return EffectiveRights(lapsed="deleted")
-        return standing(owner, self._snapshot.makers(owner), self._clock.now())
+        return effective_rights(owner, self._snapshot.makers(owner), self._clock.now())
 
     def _uses(self, revision: Revision) -> Uses:
         try:
@@ -173,7 +173,18 @@ class Identities:
             owner_uid=deployment.spec.owner_uid if uses is None else "",
             priority=priority,
             deployment_uid=deployment.uid,
+            jobs=uses is not None and self._may_submit(deployment, revision, key),
         )
+
+    def _may_submit(self, deployment: Deployment, revision: Revision, key: resource.Key | None) -> bool:
+        """Whether a revision's key submits jobs: its artifact has some, and its owner acts in the whole workspace."""
+        owner = self._owner(deployment)
+        if owner is not None and owner.lapsed:
+            return key is not None and key.spec.jobs  # unchanged since the revision was deployed
+        if owner is not None and owner.deployments is not None:
+            return False
+        artifact = self._snapshot.find("artifact", revision.workspace, revision.spec.template.artifact)
+        return artifact is not None and bool(artifact.spec.manifest.jobs)
 
     async def _delete(self, found: AnyResource) -> None:
         try:

@@ -1,7 +1,7 @@
 """The loop of every reconciler.
 
 A queue has keys, not events: a key means "reconcile this", and reconciling reads the current state from the snapshot of
-the store. So ten changes of one thing are one run, a lost wake-up costs nothing but time (everything is reconciled
+the store. So ten changes of one key are one run, a lost wake-up only costs time (everything is reconciled
 every `RESYNC_S`), and the next run repairs the effect of a crash between any two writes.
 
 A failing key is retried with increasing delay, without delaying others. A `Conflict` is no failure: another writer was
@@ -58,13 +58,13 @@ class KeyQueue:
     def __init__(self) -> None:
         self._waiting: dict[DeploymentKey, None] = {}
         self._working: set[DeploymentKey] = set()
-        self._anew: set[DeploymentKey] = set()
+        self._again: set[DeploymentKey] = set()
         self._filled = asyncio.Event()
 
     def add(self, key: DeploymentKey) -> None:
         """Queue `key`."""
         if key in self._working:
-            self._anew.add(key)
+            self._again.add(key)
         else:
             self._waiting[key] = None
             self._filled.set()
@@ -82,8 +82,8 @@ class KeyQueue:
     def done(self, key: DeploymentKey) -> None:
         """End the work on `key`."""
         self._working.discard(key)
-        if key in self._anew:
-            self._anew.discard(key)
+        if key in self._again:
+            self._again.discard(key)
             self.add(key)
 
 

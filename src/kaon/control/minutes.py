@@ -1,8 +1,8 @@
 """Traffic by the minute: from the ring into the store, where it is kept for a week.
 
-A minute is written when it is over, and again when more of it comes later, as after a time in which an agent could
-not reach the control plane. One that the store has more of is left alone: after a restart here the ring begins in the
-middle of a minute.
+A minute is written when it has ended, and again when more samples of it arrive later, as after a time in which an agent
+could not reach the control plane. A minute of which the store has more is not overwritten: after a restart the ring
+begins in the middle of a minute.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class MinutesController:
                     ends.difference_update({end for end in over if end < before - RING_S})
                     self._log.warning("minutes of traffic are not kept", key=key, exc_info=error)
                     self._failures.note(_TICK, key, error)
-                await asyncio.sleep(0)  # others may use the loop
+                await asyncio.sleep(0)
             if not ends:
                 del self._open[key]
         for key in self._written.keys() - set(self._traffic.deployments()):

@@ -1,4 +1,4 @@
-"""What one deployment is in a plan: its replicas, its route, the replica that stands by, its knobs. Pure."""
+"""The part of one deployment in a plan: its replicas, its route, its standby replica, its knobs. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kaon.errors import InvalidInput
 from kaon.laws.drain import drain_s
 from kaon.laws.tune.knobs_of import planned
 from kaon.types import resource
+from kaon.types.dataset import DatasetUse
 from kaon.types.deployment import Assignment
 from kaon.types.key import identity_name
 from kaon.types.names import DeploymentKey
@@ -16,7 +17,7 @@ from kaon.types.plan import Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.resource import Artifact, Deployment, Revision, Secret, Unreadable
 from kaon.types.route import Backend, Mirror, Route, prefix_of
-from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
+from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec, runs_alone
 
 IDENTITY_ENV = "KAON_KEY"
 """The variable in which a replica finds its deployment's own key."""
@@ -41,7 +42,7 @@ class PlanInputs:
 
 
 class PlanSource:
-    """What plans are made of, by what is looked up in it."""
+    """The inputs of plans, indexed."""
 
     def __init__(self, world: PlanInputs) -> None:
         self.artifacts = {(a.workspace, a.spec.digest): a for a in world.artifacts}
@@ -86,12 +87,12 @@ class PlanSource:
             if reason := self._unreadable.get(("artifact", deployment.workspace, digest)):
                 raise InvalidInput(
                     f"The manifest of its artifact {digest[:19]} is not valid: {reason}",
-                    hint="Build and deploy it anew: kaon deploy",
+                    hint="Build and deploy it again: kaon deploy",
                 )
 
 
 def part_of(deployment: Deployment, source: PlanSource, now: float) -> PlanPart:
-    """What a plan holds of a deployment. Raises whatever stands in the way."""
+    """The part of a deployment. Raises any exception that prevents it."""
     own = [
         (assignment, revision)
         for assignment in deployment.status.rollout.assignments
@@ -140,7 +141,7 @@ def key_of(deployment: Deployment) -> DeploymentKey:
 
 
 def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tuple[Backend, ...]:
-    """Revisions and their shares. At zero the one that serves when there are replicas: the edge keeps its way."""
+    """Revisions and their shares. At zero replicas the one that will serve, so that the edge keeps its route."""
     shares = tuple(Backend(revision=a.revision, weight=a.weight) for a in assignments)
     kept = deployment.status.rollout.stable or deployment.status.rollout.target
     if kept is None or any(share.weight for share in shares):
@@ -149,9 +150,9 @@ def _backends(deployment: Deployment, assignments: Sequence[Assignment]) -> tupl
 
 
 def _standby(deployment: Deployment, source: PlanSource) -> ReplicaSpec | None:
-    """The replica that will be wanted as soon as somebody calls; None when that is not as plain as that.
+    """The replica that the next call will start; None: there is no such replica, or it is not certain which one.
 
-    It says which versions its secrets have, so that the agent can have them before somebody waits for them.
+    It has the versions of its secrets, so that the agent can fetch them before a call waits.
     """
     status = deployment.status.rollout
     if not may_be_at_zero(deployment) or status.stable is None or status.stable != status.target:
@@ -177,6 +178,12 @@ def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: 
         artifact=template.artifact,
         env=template.env,
         secrets=tuple(sorted({*template.secrets, IDENTITY_ENV})),
+        alone=service is not None and runs_alone(service, template.env.keys() | template.secrets.keys()),
+        datasets=tuple(
+            DatasetUse(name=name, version=mount.version)
+            for name, mount in sorted(template.datasets.items())
+            if mount.version is not None
+        ),
         resources=template.resources or (service.resources if service else Resources()),
         drain_s=drain_s(deployment.spec.drain_s, service),
         start_s=deployment.spec.rollout.progress_deadline_s,
@@ -222,7 +229,7 @@ def _mirror(deployment: Deployment) -> Mirror | None:
 
 
 def may_be_at_zero(deployment: Deployment) -> bool:
-    """Whether it may have no replica and yet answer: whoever calls then is held until one is ready."""
+    """Whether it may have no replicas and still accept calls, which then wait for one."""
     scaling = deployment.spec.scaling
     return scaling.min == 0 and scaling.max > 0
 

@@ -1,10 +1,10 @@
 """One cloud's plan from all deployments, revisions and keys; and the reconciler that writes it.
 
-A plan is made of parts, one for each deployment. A part that cannot be made, for whatever reason, is left out alone:
-the deployment's last good part stays in the plan, and `PlanStatus.left_out` says why. Who may call is made anew for
-every deployment whatever happens, so that a key that was revoked ends everywhere.
+A plan has one part for each deployment. A part that cannot be computed does not affect the others: the deployment's
+last good part stays in the plan, and `PlanStatus.left_out` has the reason. The callers of every deployment are always
+computed, so that a revoked key ends everywhere.
 
-A part that was made is kept with the versions of what it was made of, so that one change makes one part anew.
+A part is kept with the versions of its inputs, so that one change computes one part.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def plan(
 ) -> Planned:
     """The desired state of `cloud`, where the deployments are placed. Equal inputs give equal plans.
 
-    `last` is the plan in force; `routes_bytes` is how much of routes a workspace may have. Of `before`, what was
-    planned earlier, parts whose versions are the same are taken as they are.
+    `last` is the plan in force; `routes_bytes` is the limit of a workspace's routes. Parts of the earlier result
+    `before` whose versions are unchanged are used again.
     """
     last = last or Plan(cloud=cloud)
     made, left_out = _parts(world, now, last, routes_bytes, before.made if before else {})
@@ -187,27 +187,27 @@ class PlanningController:
     def __init__(
         self, store: Store, clock: Clock, routes_bytes: int = ROUTES_BYTES, snapshot: Snapshot | None = None
     ) -> None:
-        """`routes_bytes` is how much of routes a workspace may have; `snapshot` has what is in the store."""
+        """`routes_bytes` is the limit of a workspace's routes; `snapshot` is that of the store."""
         self._store = store
         self._snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._routes_bytes = routes_bytes
         self._plans = StoredPlans(self._snapshot)
         self._before: dict[str, Planned] = {}
-        self._known: set[DeploymentKey] = set()
+        self._last_keys: set[DeploymentKey] = set()
 
     async def keys(self) -> Collection[DeploymentKey]:
         """Every cloud, and every plan of a deleted one."""
         await self._snapshot.at_least(self._store.written)
-        self._known = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
-        return self._known
+        self._last_keys = {("", found.name) for kind in ("cloud", "plan") for found in self._snapshot.list(kind)}
+        return self._last_keys
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """Every cloud after a change of inputs of plans; one that was added or deleted. Reports change no plan."""
         made_of = any(change.kind in _MADE_OF for change in changes)
-        gone = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
-        come = {("", change.name) for change in changes if change.kind == "cloud"} - self._known
-        return await self.keys() if made_of or gone or come else ()
+        deleted = any(change.kind in ("cloud", "plan", "plan_part") and change.deleted for change in changes)
+        added = {("", change.name) for change in changes if change.kind == "cloud"} - self._last_keys
+        return await self.keys() if made_of or deleted or added else ()
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
         """Compute the plan, and write it if it changed."""

@@ -1,7 +1,7 @@
 """Unreadable rows that the platform makes itself: they are deleted and made again.
 
-A plan is made of what else is stored, a cloud joins again with its agent's next report, and a deployment's own key and
-its secret are made when they are missing. What people made is left for them to delete.
+A plan is computed from other rows, a cloud joins again with its agent's next report, and a deployment's own key and its
+secret are made when they are missing. Rows that users made are left for them to delete.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class RepairController:
     async def keys(self) -> Collection[DeploymentKey]:
         """Every such row."""
         await self._snapshot.at_least(self._store.written)
-        return {_key(row) for kind in _KINDS for row in self._snapshot.unreadable(kind) if _is_made_anew(row)}
+        return {_key(row) for kind in _KINDS for row in self._snapshot.unreadable(kind) if _is_made_again(row)}
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """Such rows among the changed ones."""
         rows = [change.resource for change in changes if isinstance(change.resource, Unreadable)]
-        return {_key(row) for row in rows if _is_made_anew(row)}
+        return {_key(row) for row in rows if _is_made_again(row)}
 
     async def all(self) -> None:
         """Delete every such row, as far as possible."""
@@ -68,7 +68,7 @@ class RepairController:
         return None
 
 
-def _is_made_anew(row: Unreadable) -> bool:
+def _is_made_again(row: Unreadable) -> bool:
     return row.kind in ("plan", "plan_part", "cloud") or (
         row.kind in ("key", "secret") and identity_deployment(row.name) is not None
     )

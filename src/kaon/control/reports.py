@@ -12,7 +12,7 @@ from kaon.store.port import AnyResource
 from kaon.store.snapshot import Snapshot
 from kaon.types.cloud import CloudPhase, CloudStatus
 from kaon.types.names import DeploymentKey, deployment_key
-from kaon.types.replica import ReplicaStatus, replica_id
+from kaon.types.replica import ReplicaStatus, WorkloadKind, replica_id
 from kaon.types.resource import Deployment
 
 
@@ -29,7 +29,7 @@ class _Part:
 class Reported(NamedTuple):
     """The reported state of a deployment."""
 
-    seen: list[ReplicaState]
+    replicas: list[ReplicaState]
     """Its replicas, by revision and ordinal; not those of an earlier deployment of the same name."""
     refused: tuple[str, ...]
     """The requests that its replicas refuse, since they crash it."""
@@ -60,7 +60,7 @@ class Reports:
         ]
         replicas = (replica for part in parts for replica in part.replicas)
         return Reported(
-            seen=sorted(_seen(deployment, replicas), key=lambda s: (s.revision, s.ordinal)),
+            replicas=sorted(_states(deployment, replicas), key=lambda s: (s.revision, s.ordinal)),
             refused=tuple(sorted({id_ for part in parts for id_ in part.refused})),
             unrouted=next((part.unrouted for part in reversed(parts) if part.unrouted), ""),
             left_out=next((part.left_out for part in reversed(parts) if part.left_out), ""),
@@ -93,6 +93,8 @@ def _parts_of_cloud(status: CloudStatus) -> Mapping[DeploymentKey, _Part]:
     if report is None:
         return parts
     for replica in report.replicas if status.phase is not CloudPhase.LOST else ():
+        if replica.kind is WorkloadKind.JOB:
+            continue
         parts[replica.workspace, replica.deployment].replicas.append(replica)
     for place, refused in report.refusals.items():
         parts[deployment_key(place)].refused = refused
@@ -105,7 +107,7 @@ def _parts_of_plan(left_out: Mapping[str, str]) -> Mapping[DeploymentKey, _Part]
     return {deployment_key(place): _Part(left_out=why) for place, why in left_out.items()}
 
 
-def _seen(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator[ReplicaState]:
+def _states(deployment: Deployment, reported: Iterable[ReplicaStatus]) -> Iterator[ReplicaState]:
     for replica in reported:
         ordinal = replica.name.rpartition("-")[2]
         if not ordinal.isdecimal():

@@ -93,12 +93,12 @@ def events(deployment: Deployment, before: DeploymentStatus, after: DeploymentSt
         )
         yield event("RolloutStarted", f"Revision {after.rollout.target} takes over{old}.")
     if before.rollout.shadow != after.rollout.shadow:
-        told = (
+        message = (
             f"Revision {after.rollout.shadow} gets copies of calls."
             if after.rollout.shadow
             else "No revision gets copies of calls."
         )
-        yield event("Shadow", told)
+        yield event("Shadow", message)
     for request_id in sorted(set(after.refused) - set(before.refused)):
         message = f"Request {request_id} is refused for ten minutes: replicas crashed twice while it was in flight."
         yield event("PoisonRequest", message, EventLevel.WARNING)

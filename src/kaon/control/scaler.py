@@ -1,8 +1,8 @@
-"""One deployment's scaling law at work: what it was told, what it remembers, what it says.
+"""The running scaling law of one deployment: its observations, its state, its decisions.
 
-A mind is told samples in whatever order and number they come. A few of the last seconds are one observation.
-Many, as after a restart or a gap, are the past: the law is taken through it in steps of `PAST_STEP_S`, without acting,
-until it stands where it would have stood. So nothing of a mind needs to be kept on disk.
+A session takes samples in any order and number. Those of the last few seconds are one observation. A longer span, as
+after a restart or a gap, is replayed through the law in steps of `PAST_STEP_S`, without acting, which gives the state
+that it would have had. So no part of a session needs to be stored.
 """
 
 from __future__ import annotations
@@ -25,146 +25,146 @@ from kaon.types.service import ServiceSpec
 from kaon.types.traffic import Sample
 
 STALE_S = 10.0
-"""Figures older than this are none."""
+"""Older figures are not used."""
 PAST_STEP_S = 2.0
-STOOD_S, STOOD_KEPT = 300.0, 7
-"""How often it is kept how things stood, and how many times of these: half an hour and a bit."""
+SNAPSHOT_S, SNAPSHOTS = 300.0, 7
+"""Interval of snapshots, and how many are kept: a little more than half an hour."""
 AT_A_MINUTE_S = 10.0
-"""How things stand is kept no later than so much after a minute has begun: what is played from there on has its windows
-when the traffic has its minutes. Of what is long past, agents remember sums of ten seconds."""
+"""A snapshot is taken at most so long after the start of a minute, so that the windows of a replay from it agree with
+the minutes of the traffic. Of older traffic, agents keep sums of ten seconds."""
 _LIVE_S = 6.0
-"""News that span no more than this are one observation."""
+"""Samples that span no more than this are one observation."""
 
 
 class ScalerTerms(NamedTuple):
-    """What a law is made from."""
+    """The parameters of a law."""
 
     scaling: Scaling
     objective: Objective
     service: ServiceSpec
     tuned: Mapping[str, float] = MappingProxyType({})
-    """What the tuner has set, by the names of `kaon.laws.tune.scaling`."""
+    """Values set by the tuner, by the names in `kaon.laws.tune.scaling`."""
 
 
 class ScalerSnapshot(NamedTuple):
-    """How things stood at one time: the replicas that were ready, and what the law remembered."""
+    """The ready replicas and the state of the law at one time."""
 
     at_s: float
     ready: int
     state: ScaleState
 
 
-def stands(at_s: float, last_s: float) -> bool:
-    """Whether it is to be kept how things stand at `at_s`, where that was done at `last_s`."""
-    return at_s // STOOD_S > last_s // STOOD_S and at_s % MINUTE_S < AT_A_MINUTE_S
+def snapshot_due(at_s: float, last_s: float) -> bool:
+    """Whether a snapshot is due at `at_s` when the last one was taken at `last_s`."""
+    return at_s // SNAPSHOT_S > last_s // SNAPSHOT_S and at_s % MINUTE_S < AT_A_MINUTE_S
 
 
 class ScalerSession:
-    """A law, its state, and how far it has heard."""
+    """A law, its state, and its position in the traffic."""
 
     def __init__(self, terms: ScalerTerms) -> None:
         self.terms = terms
         self.count = 0
-        """How many of the ring's samples were heard: see `TrafficRing.news`."""
-        self.seen = Observation(at_s=0.0, span_s=1.0)
+        """The number of samples taken from the ring: see `TrafficRing.news`."""
+        self.observed = Observation(at_s=0.0, span_s=1.0)
         self.held = 0
         self.decision: ScalingDecision | None = None
         self._past: list[list[Sample]] = []
-        self._law = self._made()
+        self._law = self._new_law()
         self._state: ScaleState = self._law.begin()
-        self.stood: deque[ScalerSnapshot] = deque(maxlen=STOOD_KEPT)
-        """Of the last half hour, whether it was lived or relived; oldest first."""
+        self.snapshots: deque[ScalerSnapshot] = deque(maxlen=SNAPSHOTS)
+        """Of the last half hour, live or replayed; oldest first."""
 
     @property
     def law(self) -> Scale:
-        """The law as it is now."""
+        """The current law."""
         return self._law
 
     @property
     def state(self) -> ScaleState:
-        """What the law remembers; it changes by being replaced."""
+        """The state of the law: immutable, replaced by each step."""
         return self._state
 
     def adapt(self, terms: ScalerTerms) -> None:
-        """Use new terms from now on; what was learnt stays."""
+        """Use new terms from now on; the state stays."""
         self.terms = terms
-        self._law = self._made()
+        self._law = self._new_law()
 
     @property
-    def behind(self) -> bool:
-        """Whether there is a past that the law was not taken through yet."""
+    def has_backlog(self) -> bool:
+        """Whether samples remain to be replayed."""
         return bool(self._past)
 
-    def recall(self, minutes: Sequence[Sample]) -> None:
-        """Know the idle gaps of earlier days, of which the ring knows nothing."""
+    def load_history(self, minutes: Sequence[Sample]) -> None:
+        """Learn the idle gaps of earlier days, which the ring does not hold."""
         busy = [(minute.at_s - minute.span_s, minute.at_s) for minute in minutes if minute.arrivals]
-        self._state = self._law.recalls(self._state, keep_alive.recall(busy))
+        self._state = self._law.with_gaps(self._state, keep_alive.gaps_between(busy))
 
-    def hear(self, news: Sequence[Sample], now: float, most: int) -> Observation | None:
-        """Take new samples in; the observation of the last moments, or None when there is nothing new.
+    def add_samples(self, samples: Sequence[Sample], now: float, most: int) -> Observation | None:
+        """Take new samples in. Returns the observation of the last seconds; None: nothing is new, or it is replayed.
 
-        Of a past no more than the last `most` steps are kept.
+        At most the last `most` steps are replayed.
         """
-        if not news:
+        if not samples:
             return None
-        newest = max(sample.at_s for sample in news)
-        if newest - min(sample.at_s for sample in news) > _LIVE_S or self._past or newest < now - STALE_S:
-            in_order = sorted(news, key=lambda sample: sample.at_s)
+        newest = max(sample.at_s for sample in samples)
+        if newest - min(sample.at_s for sample in samples) > _LIVE_S or self._past or newest < now - STALE_S:
+            in_order = sorted(samples, key=lambda sample: sample.at_s)
             steps = groupby(in_order, key=lambda sample: int(sample.at_s / PAST_STEP_S))
             self._past = [*self._past, *(list(step) for _, step in steps)][-most:]
             return None
-        return self._observed(news, newest)
+        return self._observation(samples, newest)
 
-    def relive(self, steps: int) -> int:
-        """Take the law through so many steps of its past at most; how many it were."""
+    def replay(self, steps: int) -> int:
+        """Replay at most so many steps. Returns their number."""
         taken, self._past = self._past[:steps], self._past[steps:]
         for samples in taken:
             newest = max(sample.at_s for sample in samples)
-            self._step(self._observed(samples, newest))
+            self._step(self._observation(samples, newest))
         return len(taken)
 
     def decide(
-        self, heard: Observation | None, now: float, wanted: int, ready: int, starting: int
+        self, observed: Observation | None, now: float, wanted: int, ready: int, starting: int
     ) -> ScalingDecision | None:
-        """What the law says now, where `wanted` replicas are; None while it is taken through its past."""
-        if self.behind:
+        """The law's decision while `wanted` replicas are desired; None during a replay."""
+        if self.has_backlog:
             return None
-        if heard is None:
-            if now - self.seen.at_s < STALE_S and self.decision is not None:
-                return self.decision  # the figures of this moment are under way
-            heard = Observation(at_s=max(now, self.seen.at_s), span_s=1.0)
-        self._state = self._law.stands(self._state, wanted)
-        self._step(heard.model_copy(update={"ready": ready, "starting": starting}))
+        if observed is None:
+            if now - self.observed.at_s < STALE_S and self.decision is not None:
+                return self.decision  # the next figures are on their way
+            observed = Observation(at_s=max(now, self.observed.at_s), span_s=1.0)
+        self._state = self._law.with_replicas(self._state, wanted)
+        self._step(observed.model_copy(update={"ready": ready, "starting": starting}))
         return self.decision
 
     @property
     def informed(self) -> bool:
-        """Whether what the law was told last are figures."""
-        return self.seen.arrivals is not None and not self.behind
+        """Whether the last observation has figures."""
+        return self.observed.arrivals is not None and not self.has_backlog
 
     def figures(self) -> dict[str, float | int | str | None]:
-        """The numbers behind the last decision."""
-        seen = self.seen
-        rps = None if seen.arrivals is None else seen.arrivals / seen.span_s
-        found: dict[str, float | int | str | None] = {"rps": rps}
-        found |= {"in_flight": seen.in_flight, "queued": seen.queued, "held": self.held}
-        found |= {"ready": seen.ready, "starting": seen.starting}
-        found |= self._law.figures(self._state)
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+        """The figures behind the last decision."""
+        observed = self.observed
+        rps = None if observed.arrivals is None else observed.arrivals / observed.span_s
+        figures: dict[str, float | int | str | None] = {"rps": rps}
+        figures |= {"in_flight": observed.in_flight, "queued": observed.queued, "held": self.held}
+        figures |= {"ready": observed.ready, "starting": observed.starting}
+        figures |= self._law.figures(self._state)
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
 
-    def _observed(self, samples: Sequence[Sample], newest: float) -> Observation:
+    def _observation(self, samples: Sequence[Sample], newest: float) -> Observation:
         self.held = sum(sample.held for sample in samples if sample.at_s == newest)
-        seen = observation(samples, max(newest, self.seen.at_s + 1e-3), 1.0, self.terms.objective)
-        inside = max(self.held, seen.in_flight or 0)  # who is held is inside, wherever it was counted
-        return seen.model_copy(update={"in_flight": inside}) if self.held else seen
+        observed = observation(samples, max(newest, self.observed.at_s + 1e-3), 1.0, self.terms.objective)
+        in_flight = max(self.held, observed.in_flight or 0)  # held calls are in flight, wherever they were counted
+        return observed.model_copy(update={"in_flight": in_flight}) if self.held else observed
 
-    def _step(self, seen: Observation) -> None:
-        self.seen = seen
-        if stands(seen.at_s, self.stood[-1].at_s if self.stood else 0.0):
-            self.stood.append(ScalerSnapshot(seen.at_s, seen.ready, self._state))
-        self._state, self.decision = self._law.step(self._state, choice.bounds(self.terms.scaling), seen)
+    def _step(self, observed: Observation) -> None:
+        self.observed = observed
+        if snapshot_due(observed.at_s, self.snapshots[-1].at_s if self.snapshots else 0.0):
+            self.snapshots.append(ScalerSnapshot(observed.at_s, observed.ready, self._state))
+        self._state, self.decision = self._law.step(self._state, choice.bounds(self.terms.scaling), observed)
 
-    def _made(self) -> Scale:
+    def _new_law(self) -> Scale:
         scaling, objective, service, tuned = self.terms
         law = choice.law(scaling, objective, choice.max_batch(service), at_once=choice.at_once(service))
         return applied(law, tuned)

@@ -1,12 +1,12 @@
 """The desired number of replicas of each deployment, from its traffic.
 
 Every `TICK_S` the scaling law of each deployment with a variable number of replicas (min below max) decides
-(`kaon.control.scaler`) on what the agents counted; `kaon.laws.restraint` has the last word. When the number is another
-one it is written, as `status.scaling`, and nothing else is done: the reconciler of deployments alone assigns
-replicas. A write that meets another's is not repeated: the next tick sees the world anew.
+(`kaon.control.scaler`) from the agents' counts; `kaon.laws.restraint` limits the decision. A changed number is
+written to `status.scaling`; the reconciler of deployments assigns the replicas. A write that conflicts with another one
+is not repeated: the next tick decides again.
 
-What is decided goes to the journal with the figures behind it: each new number, and each new kind of reason. What
-is not written is always there for whoever asks (`kaon.store.live_status`).
+Decisions go to the journal with their figures: each new number, and each new kind of reason. The last decision of every
+deployment is in `kaon.store.live_status`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from kaon.types.service import ServiceSpec
 
 TICK_S = 2.0
 PAST_STEPS = 2000
-"""Steps of the past that laws are taken through in one tick: some tenths of a second after a restart."""
+"""Steps that are replayed in one tick: some tenths of a second after a restart."""
 PAST_STEPS_IN_ALL = 30_000
 """With many deployments each replays less, so that all decide again within half a minute."""
-RETELL_S = 600.0
+REPEAT_S = 600.0
 """Least interval of journal entries of the same kind without a change of number."""
 ENTRIES = 50
 """Reasons that change no number are journalled at most so many a tick; others wait for the next."""
 WEEK_S = 7 * 86_400.0
 WOKEN_S = 10.0
-"""By then callers that woke a deployment are in the figures."""
-_BREATH = 25
+"""After this time the figures contain the callers that woke a deployment."""
+_YIELD_EVERY = 25
 """After so many deployments the event loop is yielded."""
 
 _UNKNOWN = ServiceSpec(name="unknown", entry="unknown:Unknown")
@@ -60,7 +60,7 @@ _NUMBERS = re.compile(r"[\d.,]+")
 
 
 class _Situation(NamedTuple):
-    """What a tick needs to know of a deployment, which changes only with it."""
+    """What a tick reads of a deployment, derived once per version of it."""
 
     bounds: Bounds
     wanted: int
@@ -73,15 +73,15 @@ class _Situation(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Judged:
+class _Scaled:
     """A deployment with a variable number of replicas, and its law."""
 
     deployment: Deployment
     situation: _Situation
-    mind: ScalerSession
-    told: dict[str, float] = field(default_factory=dict)
+    session: ScalerSession
+    journalled: dict[str, float] = field(default_factory=dict)
     """Kinds of reasons in the journal, and when they were written, epoch seconds."""
-    said: ScalingDecision | None = None
+    decision: ScalingDecision | None = None
     """The last decision, also if it changed nothing."""
     woken_at: float = float("-inf")
 
@@ -107,28 +107,28 @@ class ScalingController:
         store: Store,
         clock: Clock,
         traffic: TrafficRing,
-        opinions: LiveStatus,
+        live_status: LiveStatus,
         snapshot: Snapshot | None = None,
     ) -> None:
         self._store = store
         self.snapshot = snapshot or Snapshot(store)
         self._clock = clock
         self._traffic = traffic
-        self._opinions = opinions
-        self._judged: dict[DeploymentKey, _Judged] = {}
+        self._live_status = live_status
+        self._deployments: dict[DeploymentKey, _Scaled] = {}
         self._log = log.get("control.scaling")
 
     async def keys(self) -> Collection[DeploymentKey]:
         """Every deployment, and deleted ones."""
         await self.snapshot.at_least(self._store.written)
-        return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._judged.keys()
+        return {(d.workspace, d.name) for d in self.snapshot.list("deployment")} | self._deployments.keys()
 
     async def affected(self, changes: Sequence[Change]) -> Collection[DeploymentKey]:
         """The deployments that changed, and those that callers wait for."""
         found = {(change.workspace, change.name) for change in changes if change.kind == "deployment"}
         if any(change.kind == "cloud" for change in changes):
             await self.snapshot.at_least(self._store.written)
-            found |= self._held().keys() & self._judged.keys()
+            found |= self._held().keys() & self._deployments.keys()
         return found
 
     def _held(self) -> Counter[DeploymentKey]:
@@ -140,54 +140,55 @@ class ScalingController:
         return held
 
     async def reconcile(self, key: DeploymentKey) -> Again | None:
-        """Take in the deployment's current state; write what is wanted where that is not for the law to decide."""
+        """Take in the deployment's current state; write the number of replicas where it is fixed."""
         await self.snapshot.at_least(self._store.written)
         deployment = self.snapshot.find("deployment", *key)
-        known = self._judged.get(key)
-        if known and (deployment is None or deployment.uid != known.deployment.uid or not _elastic(deployment)):
-            del self._judged[key]
-            self._opinions.forget(*key)
-            known = None
+        scaled = self._deployments.get(key)
+        if scaled and (deployment is None or deployment.uid != scaled.deployment.uid or not _elastic(deployment)):
+            del self._deployments[key]
+            self._live_status.forget(*key)
+            scaled = None
         if deployment is None:
             return None
         if not _elastic(deployment):
             await self._write_fixed(deployment)
             return None
         terms = self.terms(deployment)
-        if known is not None:
-            known.mind.adapt(terms)
+        if scaled is not None:
+            scaled.session.adapt(terms)
         else:
-            self._judged[key] = known = _Judged(deployment, _situation(deployment), await self._mind(deployment, terms))
-            self._opinions.keep(*key, partial(self._entry, known), deployment.uid)
-        if deployment.version > known.deployment.version:
-            if _wanted(known.deployment) == 0 and _wanted(deployment) > 0:
-                known.woken_at = self._clock.now()
-            known.update(deployment)
-        await self._wake(known)
+            session = await self._new_session(deployment, terms)
+            self._deployments[key] = scaled = _Scaled(deployment, _situation(deployment), session)
+            self._live_status.keep(*key, partial(self._entry, scaled), deployment.uid)
+        if deployment.version > scaled.deployment.version:
+            if _wanted(scaled.deployment) == 0 and _wanted(deployment) > 0:
+                scaled.woken_at = self._clock.now()
+            scaled.update(deployment)
+        await self._wake(scaled)
         ends = next_change(deployment.status.tuning, self._clock.now())
         return None if ends is None else Again(ends - self._clock.now())
 
     async def _write_fixed(self, deployment: Deployment) -> None:
         fixed = ScalingStatus(wanted=deployment.spec.scaling.min)
         if deployment.status.scaling != fixed:
-            await self._store.write([_scaled(deployment, fixed)])
+            await self._store.write([_write_of(deployment, fixed)])
 
-    async def _wake(self, judged: _Judged) -> None:
-        """Want a replica at once where there is none and callers wait: the next tick may be `TICK_S` away."""
-        deployment, status = judged.deployment, judged.deployment.status
-        held = self._held()[judged.key]
+    async def _wake(self, scaled: _Scaled) -> None:
+        """Want a replica at once when callers wait at zero replicas; the next tick may be `TICK_S` away."""
+        deployment, status = scaled.deployment, scaled.deployment.status
+        held = self._held()[scaled.key]
         scaling = rollout.woken(deployment.spec, status.rollout, status.scaling, held)
         if scaling is status.scaling:
             return
         entry = self._journal_entry(deployment, str(scaling.wanted), scaling.reason, {})
-        [written] = await self._store.write([_scaled(deployment, scaling), KeepJournal([entry])])
-        judged.update(written)
-        judged.woken_at = self._clock.now()
+        [written] = await self._store.write([_write_of(deployment, scaling), KeepJournal([entry])])
+        scaled.update(written)
+        scaled.woken_at = self._clock.now()
 
-    def mind(self, key: DeploymentKey) -> ScalerSession | None:
-        """The session of a deployment's law; None where nothing is to be decided."""
-        judged = self._judged.get(key)
-        return judged.mind if judged else None
+    def session(self, key: DeploymentKey) -> ScalerSession | None:
+        """The session of a deployment's law; None: its number of replicas is fixed."""
+        scaled = self._deployments.get(key)
+        return scaled.session if scaled else None
 
     async def next_tick(self) -> None:
         """Run all laws, `TICK_S` from now."""
@@ -199,23 +200,23 @@ class ScalingController:
         now, left = self._clock.now(), PAST_STEPS
         entries: list[JournalEntry] = []
         writes = []
-        for number, judged in enumerate(list(self._judged.values()), start=1):
+        for number, scaled in enumerate(list(self._deployments.values()), start=1):
             try:
-                decision, taken = self._judge(judged, now, left)
+                decision, taken = self._decide(scaled, now, left)
             except Exception as error:  # a failure of one deployment must not stop the others
-                self._log.exception("no decision", deployment=judged.deployment.name)
-                self._opinions.failures.note(_TICK, judged.key, error)
+                self._log.exception("no decision", deployment=scaled.deployment.name)
+                self._live_status.failures.note(_TICK, scaled.key, error)
                 continue
-            self._opinions.failures.settle(_TICK, judged.key)
+            self._live_status.failures.settle(_TICK, scaled.key)
             left -= taken
             if decision is not None:
-                before = judged.deployment.status.scaling.wanted
-                if decision.replicas != (judged.situation.wanted if before is None else before):
-                    _is_news(judged, decision, now)
-                    writes.append(self._write(judged, judged.deployment, decision))
-                elif len(entries) < ENTRIES and _is_news(judged, decision, now):
-                    entries.append(self._entry(judged, decision))
-            if number % _BREATH == 0 or taken:
+                before = scaled.deployment.status.scaling.wanted
+                if decision.replicas != (scaled.situation.wanted if before is None else before):
+                    _is_new_reason(scaled, decision, now)
+                    writes.append(self._write(scaled, scaled.deployment, decision))
+                elif len(entries) < ENTRIES and _is_new_reason(scaled, decision, now):
+                    entries.append(self._entry(scaled, decision))
+            if number % _YIELD_EVERY == 0 or taken:
                 await asyncio.sleep(0)
         done = await asyncio.gather(*writes, return_exceptions=True)
         if entries:
@@ -224,44 +225,44 @@ class ScalingController:
             if isinstance(failure, BaseException):
                 raise failure
 
-    def _judge(self, judged: _Judged, now: float, left: int) -> tuple[ScalingDecision | None, int]:
+    def _decide(self, scaled: _Scaled, now: float, left: int) -> tuple[ScalingDecision | None, int]:
         """The decision on a deployment, and the number of replayed steps of its past."""
-        situation, mind = judged.situation, judged.mind
-        news, mind.count = self._traffic.news(*judged.key, mind.count)
-        fresh = [s for s in news if s.revision != situation.shadow and s.at_s > situation.created_at]
-        heard = mind.hear(fresh, now, max(60, PAST_STEPS_IN_ALL // len(self._judged)))
-        taken = mind.relive(left) if mind.behind else 0
-        said = mind.decide(heard, now, situation.wanted, situation.ready, situation.starting)
-        if said is None:
+        situation, session = scaled.situation, scaled.session
+        news, session.count = self._traffic.news(*scaled.key, session.count)
+        samples = [s for s in news if s.revision != situation.shadow and s.at_s > situation.created_at]
+        observed = session.add_samples(samples, now, max(60, PAST_STEPS_IN_ALL // len(self._deployments)))
+        taken = session.replay(left) if session.has_backlog else 0
+        decision = session.decide(observed, now, situation.wanted, situation.ready, situation.starting)
+        if decision is None:
             return None, taken
-        standing = RestraintState(
+        state = RestraintState(
             wanted=situation.wanted,
-            informed=mind.informed,
+            informed=session.informed,
             rolling=situation.rolling,
             proven=situation.proven,
-            held=max(mind.held, int(now - judged.woken_at < WOKEN_S)),
+            held=max(session.held, int(now - scaled.woken_at < WOKEN_S)),
         )
-        judged.said = restrain(said, standing, situation.bounds, now)
-        return judged.said, taken
+        scaled.decision = restrain(decision, state, situation.bounds, now)
+        return scaled.decision, taken
 
-    async def _write(self, judged: _Judged, deployment: Deployment, decision: ScalingDecision) -> None:
+    async def _write(self, scaled: _Scaled, deployment: Deployment, decision: ScalingDecision) -> None:
         """Write the decided number and the decision; nothing when another writer was faster."""
         scaling = ScalingStatus(wanted=decision.replicas, reason=decision.reason)
         try:
             [written] = await self._store.write(
-                [_scaled(deployment, scaling), KeepJournal([self._entry(judged, decision)])]
+                [_write_of(deployment, scaling), KeepJournal([self._entry(scaled, decision)])]
             )
         except (Conflict, NotFound):
             return
-        if written.version > judged.deployment.version:
-            judged.update(written)
+        if written.version > scaled.deployment.version:
+            scaled.update(written)
 
-    def _entry(self, judged: _Judged, decision: ScalingDecision | None = None) -> JournalEntry:
+    def _entry(self, scaled: _Scaled, decision: ScalingDecision | None = None) -> JournalEntry:
         """The journal entry of a decision, by default of the last one."""
-        deployment, said = judged.deployment, decision or judged.said
-        after = _wanted(deployment) if said is None else said.replicas
-        reason = "it is replaying the past" if said is None else said.reason
-        return self._journal_entry(deployment, str(after), reason, judged.mind.figures())
+        deployment, decision = scaled.deployment, decision or scaled.decision
+        after = _wanted(deployment) if decision is None else decision.replicas
+        reason = "it is replaying the past" if decision is None else decision.reason
+        return self._journal_entry(deployment, str(after), reason, scaled.session.figures())
 
     def _journal_entry(self, deployment: Deployment, after: str, reason: str, figures: dict[str, Any]) -> JournalEntry:
         return JournalEntry(
@@ -276,13 +277,13 @@ class ScalingController:
             figures=figures,
         )
 
-    async def _mind(self, deployment: Deployment, terms: ScalerTerms) -> ScalerSession:
-        mind, now = ScalerSession(terms), self._clock.now()
+    async def _new_session(self, deployment: Deployment, terms: ScalerTerms) -> ScalerSession:
+        session, now = ScalerSession(terms), self._clock.now()
         if terms.scaling.min == 0 and terms.scaling.keep_alive_s is None:
             since = max(deployment.created_at, now - WEEK_S)
             minutes = await self._store.traffic(deployment.workspace, deployment.name, since)
-            mind.recall([minute for minute in minutes if minute.at_s <= now - RING_S])
-        return mind
+            session.load_history([minute for minute in minutes if minute.at_s <= now - RING_S])
+        return session
 
     def terms(self, deployment: Deployment) -> ScalerTerms:
         """The parameters of a deployment's law. Raises `KaonError` when its artifact cannot be read."""
@@ -292,7 +293,7 @@ class ScalingController:
         return ScalerTerms(deployment.spec.scaling, deployment.spec.objective or service.objective, service, tuned)
 
 
-def _scaled(deployment: Deployment, scaling: ScalingStatus) -> UpdateStatus:
+def _write_of(deployment: Deployment, scaling: ScalingStatus) -> UpdateStatus:
     return UpdateStatus(deployment, deployment.status.model_copy(update={"scaling": scaling}))
 
 
@@ -329,11 +330,12 @@ def rolling(status: RolloutStatus) -> bool:
     return len(serving) > 1 or coming
 
 
-def _is_news(judged: _Judged, decision: ScalingDecision, now: float) -> bool:
+def _is_new_reason(scaled: _Scaled, decision: ScalingDecision, now: float) -> bool:
     """Whether a reason of this kind, ignoring numbers, was not recently in the journal; records it."""
     kind = _NUMBERS.sub("#", decision.reason)
-    first, at = not judged.told, judged.told.get(kind, -RETELL_S)
-    if now - at < RETELL_S:
+    first, at = not scaled.journalled, scaled.journalled.get(kind, -REPEAT_S)
+    if now - at < REPEAT_S:
         return False
-    judged.told = {told: when for told, when in judged.told.items() if now - when < RETELL_S} | {kind: now}
+    recent = {kind_: at_s for kind_, at_s in scaled.journalled.items() if now - at_s < REPEAT_S}
+    scaled.journalled = recent | {kind: now}
     return not first

@@ -1,16 +1,19 @@
-"""A place where replicas run in memory only, as a script says: for tests and for the simulator.
+"""A place where replicas run in memory only, following a script: for tests and for the simulator.
 
-It passes the same contract suite as the real drivers, and moves with the clock that it is given: nothing here happens
-at a time of its own. `FakeReplicas` answers as real replicas do on their control sockets, so that an agent runs against
-both unchanged. What a place may do wrong is said by `FakePlace.faults`.
+It passes the same contract suite as the real drivers, and all of its time comes from the given clock. `FakeReplicas`
+answers as real replicas do on their control sockets, so that an agent runs against both unchanged.
+`FakePlace.faults` sets the failures of the driver's methods.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import Field
 
@@ -44,11 +47,16 @@ class Behaviour(Model):
 
     ready_after_s: float | None = Field(default=0.0, description="None: never.")
     ends_after_s: float | None = Field(default=None, description="None: when it is stopped.")
-    exit_code: int = Field(default=1, description="With which it ends by itself.")
-    lines: tuple[str, ...] = Field(default=(), description="What it writes to its log at its start.")
-    deaf: bool = Field(default=False, description="Does not listen to SIGTERM.")
+    exit_code: int = Field(default=1, description="Its exit code when it ends by itself.")
+    lines: tuple[str, ...] = Field(default=(), description="The lines that it writes to its log at its start.")
+    outputs: dict[str, str] = Field(
+        default_factory=dict, description="Of a job: the files that it writes at its end, 'PARAMETER/path' -> text."
+    )
+    result: str = Field(default="", description="Of a job: its result as JSON.")
+    progress: tuple[str, ...] = Field(default=(), description="Of a job: lines of its progress.")
+    deaf: bool = Field(default=False, description="Ignores SIGTERM.")
     flights: dict[str, float] = Field(
-        default_factory=dict, description="Calls that it notes at its start: request id -> seconds left."
+        default_factory=dict, description="Calls that it records at its start: request id -> seconds left."
     )
 
 
@@ -56,7 +64,7 @@ CONFIG_ERROR = Behaviour(ready_after_s=None, ends_after_s=0.0, exit_code=EXIT_CO
 
 
 def behaviour_in_env(workload: Workload) -> Behaviour:
-    """The script of the contract suite: the replica's environment says what it does."""
+    """The script of the contract suite: the behaviour in the replica's environment."""
     return Behaviour.model_validate_json(workload.spec.env.get(BEHAVIOUR, "{}"))
 
 
@@ -65,7 +73,7 @@ Script = Callable[[Workload], Behaviour]
 
 @dataclass(frozen=True)
 class Fault:
-    """What a method of the driver does wrong: it raises `error`, hangs, or does its work only after `late_s`."""
+    """The failure of a driver's method: it raises `error`, hangs, or does its work only after `late_s`."""
 
     error: Exception | None = None
     hang: bool = False
@@ -93,7 +101,7 @@ class FakeReplica:
 
 
 class FakePlace:
-    """What outlives a driver object: the replicas themselves."""
+    """The replicas, which outlive a driver object."""
 
     def __init__(
         self,
@@ -103,38 +111,52 @@ class FakePlace:
         room: int | None = None,
         queues: bool = False,
         addresses: Addresses = Addresses.SOCKET,
+        jobs: Path | None = None,
     ) -> None:
-        """`room` is how many replicas may run at once; a place that `queues` takes more, and starts them later."""
+        """`room` is how many replicas may run at once; a place that `queues` takes more, and starts them later.
+
+        `jobs` is the folder of jobs; by default a temporary one.
+        """
         self.clock = clock
         self.script = script
         self.room = room
         self.queues = queues
         self.addresses = addresses
+        self._jobs = jobs
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.replicas: dict[str, FakeReplica] = {}
         self.pids = 1000
         self.unkillable = ""
-        """Why no replica can be stopped now; empty: they can."""
+        """Why no replica can be stopped now; empty: replicas can be stopped."""
         self.stops = 0
-        """How often one that runs was asked to end."""
+        """How often `stop` was called for a running replica."""
         self.faults: dict[str, Fault] = {}
-        """What the driver's methods do wrong now, by name."""
+        """The current faults of the driver's methods, by name."""
         self.version = 0
         self.changed = asyncio.Event()
-        """Set when the version has changed; then another event takes its place."""
+        """Set when the version has changed, and then replaced by a new event."""
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of jobs."""
+        if self._jobs is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="kaon-jobs-")
+            self._jobs = Path(self._temporary.name)
+        return self._jobs
 
     @property
     def running(self) -> int:
-        """Replicas that have a place of their own."""
+        """How many replicas run."""
         return sum(replica.stopped is None and not replica.waits for replica in self.replicas.values())
 
     def bump(self) -> None:
-        """The observation is another one from now on."""
+        """Give the observation a new version."""
         self.version += 1
         self.changed.set()
         self.changed = asyncio.Event()
 
     def settle(self) -> None:
-        """End those whose time is over, and let those begin that waited for room."""
+        """End the replicas whose time is over, and start those that waited for room."""
         for replica in self.replicas.values():
             self.settle_one(replica)
         for replica in self.replicas.values():
@@ -146,7 +168,21 @@ class FakePlace:
     def settle_one(self, replica: FakeReplica) -> None:
         """End it when its time is over."""
         if replica.stopped is None and not replica.waits and self.left_s(replica) == 0:
+            self._write_job(replica)
             self.end(replica, replica.behaviour.exit_code)
+
+    def _write_job(self, replica: FakeReplica) -> None:
+        """Write what a job writes: its outputs, its result and its progress."""
+        if replica.workload.kind is not WorkloadKind.JOB:
+            return
+        folder, does = self.jobs / replica.workload.spec.id, replica.behaviour
+        for path, text in does.outputs.items():
+            file = folder / "outputs" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        (folder / "progress.jsonl").write_text("".join(f"{line}\n" for line in does.progress))
+        if does.result:
+            (folder / "result.json").write_text(does.result)
 
     @property
     def has_room(self) -> bool:
@@ -160,7 +196,7 @@ class FakePlace:
         return max(0.0, replica.began + replica.behaviour.ends_after_s - self.clock.monotonic())
 
     def end(self, replica: FakeReplica, code: int | None, reason: str = "") -> None:
-        """It has ended; `code` is None when it never began."""
+        """Record the end of a replica; `code` is None when it never began."""
         by_fault = code is not None and code != 0 and not ended_from_outside(code)
         replica.waits = False
         replica.stopped = ReplicaObservation(
@@ -169,6 +205,7 @@ class FakePlace:
             reason=reason or f"It ended with exit code {code}.",
             pid=replica.pid,
             started_at=replica.began_at,
+            ended_at=self.clock.now(),
             exit_code=code,
             last_lines=tuple(replica.lines[-20:]),
             blamed=tuple(replica.flights) if by_fault else (),
@@ -176,12 +213,13 @@ class FakePlace:
         self.bump()
 
     def observation(self, replica: FakeReplica) -> ReplicaObservation:
-        """What is seen of it."""
+        """The observation of a replica."""
         id_ = replica.workload.spec.id
         if replica.waits:
             return ReplicaObservation(
-                id=id_, stage=Stage.WAITING, reason=f"No room left: {self.room} replicas run here."
+                id=id_, stage=Stage.WAITING, reason=f"No capacity left: {self.room} replicas run here."
             )
+        is_service = replica.workload.kind is WorkloadKind.SERVICE
         service, control = f"unix:/fake/{id_}/service.sock", f"unix:/fake/{id_}/control.sock"
         if self.addresses is Addresses.TCP:
             service, control = f"{id_}.fake:8000", f"{id_}.fake:8001"
@@ -190,8 +228,8 @@ class FakePlace:
             stage=Stage.STARTING,
             pid=replica.pid,
             started_at=replica.began_at,
-            service_address=service if replica.workload.kind is WorkloadKind.SERVICE else None,
-            control_address=control,
+            service_address=service if is_service else None,
+            control_address=control if is_service else None,
         )
 
 
@@ -226,9 +264,12 @@ class FakeDriver:
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.")
         if place.addresses is Addresses.TCP and not workload.launch.control_token:
-            raise WorkloadRefused("Its control address would be open to everybody.")
+            raise WorkloadRefused("Its control address would need no token.")
         if not place.has_room and not place.queues:
-            raise PlaceFull(f"No room left: {place.room} replicas run here.")
+            raise PlaceFull(f"No capacity left: {place.room} replicas run here.")
+        if workload.kind is WorkloadKind.JOB:
+            shutil.rmtree(place.jobs / id_, ignore_errors=True)
+            (place.jobs / id_).mkdir(parents=True)
         place.pids += 1
         behaviour = place.script(workload)
         place.replicas[id_] = FakeReplica(
@@ -249,20 +290,20 @@ class FakeDriver:
         await self._fault("stop")
         place = self._place
         place.settle()
-        known = place.replicas.get(replica)
-        if known is None or known.stopped:
+        found = place.replicas.get(replica)
+        if found is None or found.stopped:
             return
         place.stops += 1
         if place.unkillable:
             raise Unavailable(place.unkillable)
-        if known.waits:
-            place.end(known, None, "Stopped before it began.")
+        if found.waits:
+            place.end(found, None, "Stopped before it began.")
             return
-        deaf = known.behaviour.deaf or known.frozen
+        deaf = found.behaviour.deaf or found.frozen
         if deaf and grace_s:
             await place.clock.sleep(grace_s)
-        if known.stopped is None:
-            place.end(known, -9 if deaf or not grace_s else 0)
+        if found.stopped is None:
+            place.end(found, -9 if deaf or not grace_s else 0)
 
     async def observe(self) -> PlaceObservation:
         await self._fault("observe")
@@ -295,37 +336,42 @@ class FakeDriver:
     async def flights(self, replica: str) -> tuple[Flight, ...]:
         await self._fault("flights")
         self._place.settle()
-        known = self._place.replicas.get(replica)
-        if known is None or known.stopped:
+        found = self._place.replicas.get(replica)
+        if found is None or found.stopped:
             return ()
-        age_s = self._place.clock.monotonic() - known.began
-        return tuple(Flight(request_id=id_, left_s=left_s - age_s) for id_, left_s in known.flights.items())
+        age_s = self._place.clock.monotonic() - found.began
+        return tuple(Flight(request_id=id_, left_s=left_s - age_s) for id_, left_s in found.flights.items())
 
     async def show_stacks(self, replica: str) -> None:
         await self._fault("show_stacks")
         self._place.settle()
-        if (known := self._place.replicas.get(replica)) and not known.stopped and not known.waits:
-            known.lines.append("Current thread 0x1 (most recent call first):")
+        if (found := self._place.replicas.get(replica)) and not found.stopped and not found.waits:
+            found.lines.append("Current thread 0x1 (most recent call first):")
 
     async def forget(self, replica: str) -> None:
         await self._fault("forget")
         self._place.settle()
-        if (known := self._place.replicas.get(replica)) and known.stopped:
+        if (found := self._place.replicas.get(replica)) and found.stopped:
             del self._place.replicas[replica]
+            if found.workload.kind is WorkloadKind.JOB:
+                shutil.rmtree(self._place.jobs / replica, ignore_errors=True)
             self._place.bump()
+
+    def job_dir(self, replica: str) -> Path:
+        return self._place.jobs / replica
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         await self._fault("logs")
-        known = self._place.replicas.get(replica)
-        seen = max(0, len(known.lines) - tail) if known else 0
-        while known:
-            for text in known.lines[seen:]:
+        found = self._place.replicas.get(replica)
+        read = max(0, len(found.lines) - tail) if found else 0
+        while found:
+            for text in found.lines[read:]:
                 yield LogLine(replica=replica, text=text)
-            seen = len(known.lines)
+            read = len(found.lines)
             if not follow:
                 return
             await self._place.clock.sleep(0.1)
-            known = self._place.replicas.get(replica)
+            found = self._place.replicas.get(replica)
 
     async def _fault(self, method: str) -> None:
         fault = self._place.faults.get(method, Fault())
@@ -338,10 +384,10 @@ class FakeDriver:
 
 
 FAULTS: dict[str, Fault] = {
-    "full": Fault(PlaceFull("No room left.")),
+    "full": Fault(PlaceFull("No capacity left.")),
     "away": Fault(PlaceUnavailable("The place does not answer.")),
     "refused": Fault(WorkloadRefused("It can never run here.")),
-    "mistake": Fault(ZeroDivisionError("a mistake of the driver's own")),
+    "mistake": Fault(ZeroDivisionError("a bug of the driver")),
     "hang": Fault(hang=True),
     "late": Fault(late_s=3.0),
 }
@@ -349,7 +395,7 @@ FAULTS: dict[str, Fault] = {
 
 
 class FakeReplicas:
-    """What the replicas of a `FakePlace` answer on their control addresses."""
+    """The replicas of a `FakePlace`, on their control addresses."""
 
     def __init__(self, place: FakePlace) -> None:
         self._place = place

@@ -1,16 +1,15 @@
-"""What an agent asks of the place where replicas run.
+"""The port between an agent and the place where replicas run.
 
-A driver decides nothing: it starts what it is given, stops what it is asked to, and reports what it finds. Replicas
-outlive the agent: a new driver object over the same place finds them all again, and so it finds the exit codes of
-those that ended meanwhile.
+A driver decides nothing: it starts and stops replicas on request, and reports their state. Replicas outlive the agent:
+a new driver object over the same place finds them all again, with the exit codes of those that ended meanwhile.
 
-Every method but `capabilities` may fail, and its error says what the agent is to do:
+Every method but `capabilities` may fail, and the class of the error decides what the agent does:
 
-    PlaceFull          no room for one more now       try the start again later
-    PlaceUnavailable   the place cannot be reached    what runs there may run on; ask again later
-    WorkloadRefused    never possible as it is        do not try again
+    PlaceFull          no capacity for another replica    start it again later
+    PlaceUnavailable   the place cannot be reached        replicas may still run there; repeat the call later
+    WorkloadRefused    impossible with this spec          do not start it again
 
-Each call may be repeated: after `PlaceUnavailable` nobody knows whether it was done.
+Each call may be repeated: after `PlaceUnavailable` it is unknown whether it had an effect.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from typing import Protocol
 from pydantic import Field
 
 from kaon import log
+from kaon.types.dataset import DatasetVersionRef
 from kaon.types.flight import Flight
 from kaon.types.launch import LaunchSpec
 from kaon.types.log_level import LogLevel
@@ -33,44 +33,48 @@ from kaon.types.replica import ReplicaSpec, WorkloadKind
 
 
 class Stage(StrEnum):
-    """How far a driver got with a replica."""
+    """The stage of a replica at its driver."""
 
     WAITING = "Waiting"
-    """The place has no room yet, and will start it when there is some."""
+    """The place has no capacity yet, and starts the replica once it has."""
     INSTALLING = "Installing"
     STARTING = "Starting"
-    """The process exists; whether it is ready is asked of the process itself."""
+    """The process exists; the process itself reports whether it is ready."""
     EXITED = "Exited"
 
 
 class ReplicaObservation(Model):
-    """What a driver sees of one replica."""
+    """The state of one replica, as its driver observes it."""
 
     id: str
     stage: Stage
     reason: str = ""
     pid: int | None = None
     started_at: float | None = Field(default=None, description="Epoch seconds.")
+    ended_at: float | None = Field(default=None, description="Epoch seconds.")
+    try_again: bool = Field(
+        default=False, description="Its process never began since something could not be reached: start it again."
+    )
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(
         default=(),
         description="Ids of requests in flight when it ended by a fault of its own; see kaon.agent.decide.poison.",
     )
-    service_address: Address | None = Field(default=None, description="None of a job: nobody calls it.")
-    control_address: Address | None = None
+    service_address: Address | None = Field(default=None, description="None for a job, which takes no calls.")
+    control_address: Address | None = Field(default=None, description="None for a job.")
 
 
 @dataclass(frozen=True)
 class PlaceObservation:
-    """All replicas of a place, those that ended included until `forget`. Another `version` means other replicas."""
+    """All replicas of a place, ended ones included until `forget`. `version` changes with every change of them."""
 
     version: int = 0
     replicas: Mapping[str, ReplicaObservation] = field(default_factory=dict)
 
 
 class Mount(Model):
-    """A folder that a workload finds at a path of its own."""
+    """A folder that is mounted into a workload."""
 
     source: str = Field(description="Where it is in the place.")
     path: str = Field(description="Where the workload finds it.")
@@ -97,7 +101,7 @@ class Addresses(StrEnum):
     SOCKET = "socket"
     """Unix sockets that only their owner may open."""
     TCP = "tcp"
-    """Ports that others may reach: control addresses ask for a token."""
+    """Ports that others may reach: control addresses require a token."""
 
 
 class Capabilities(Model):
@@ -106,12 +110,24 @@ class Capabilities(Model):
     addresses: Addresses
     mounts: bool = Field(default=False, description="Workloads may have mounts.")
     gpus: bool = Field(default=False, description="Workloads may have GPUs of their own.")
-    exec: bool = Field(default=False, description="Programs can be run beside a replica, in its surroundings.")
-    logs: bool = Field(default=True, description="What replicas write can be read.")
+    exec: bool = Field(default=False, description="Programs can be run in a replica's environment.")
+    logs: bool = Field(default=True, description="Logs of replicas can be read.")
 
 
 Fetch = Callable[[str], Awaitable[Path]]
-"""Digest -> a new local file with the artifact's bytes. It is the driver's, which deletes it when it is unpacked."""
+"""Digest -> a new local file with the artifact's bytes, which the driver deletes once it is unpacked."""
+
+
+class DatasetFolders(Protocol):
+    """Versions of datasets as read-only folders of this machine: `kaon.datasets.cache.DatasetCache`."""
+
+    async def materialize(self, ref: DatasetVersionRef, progress: Callable[[str], None]) -> Path:
+        """The folder of a version's files, fetched when it is missing. Raises a `KaonError`, OSError."""
+        ...
+
+    async def prune(self, used: set[str], keep: int) -> None:
+        """Remove versions that are neither in `used` (digests of manifests) nor among the last `keep` that were."""
+        ...
 
 
 class LogLine(Model):
@@ -122,7 +138,7 @@ class LogLine(Model):
     at: float | None = None
 
     def matches(self, *, oldest: float | None, grep: str | None, level: LogLevel | None) -> bool:
-        """Whether it passes all filters. Lines of unknown age are never too old; lines without a level have none."""
+        """Whether it passes all filters. Lines of unknown age pass `oldest`; those without a level fail `level`."""
         if oldest is not None and self.at is not None and self.at < oldest:
             return False
         return (not grep or grep in self.text) and (level is None or log.is_at_least(self.text, level))
@@ -136,39 +152,43 @@ class Driver(Protocol):
         ...
 
     async def health(self) -> PlaceHealth:
-        """How the place itself is, and how much of it is in use."""
+        """The state of the place, and how much of it is in use."""
         ...
 
     async def start(self, workload: Workload) -> None:
-        """Begin to start a replica and return; `observe` shows how it goes.
+        """Begin to start a replica and return; `observe` shows its progress.
 
-        A replica of that id that already runs is left alone; one that has ended is started anew. What goes wrong later
-        is the reason of an `EXITED` observation.
+        A running replica of that id is not changed; one that has ended is started anew. A later failure is the reason
+        of an `EXITED` observation.
         """
         ...
 
     async def stop(self, replica: str, grace_s: float) -> None:
-        """Ask the replica to drain, wait up to `grace_s`, then end it and all that it started. Idempotent."""
+        """Let the replica drain for up to `grace_s`, then end it and all that it started. Idempotent."""
         ...
 
     async def observe(self) -> PlaceObservation:
-        """The replicas that this place has. Cheap; it changes nothing, and any number of readers may ask at once."""
+        """All replicas of this place. Cheap and without side effects, for any number of readers."""
         ...
 
     async def changed(self, after: int) -> None:
-        """Return when the observation's version is not `after` any more. It may return early."""
+        """Return when the observation's version is no longer `after`. It may return early."""
         ...
 
     async def flights(self, replica: str) -> tuple[Flight, ...]:
-        """The calls in flight as the replica noted them; it is not asked, so it may be busy. None known: none."""
+        """The calls in flight that the replica recorded; read without the replica, which may be busy."""
         ...
 
     async def show_stacks(self, replica: str) -> None:
-        """Have the stacks of a replica's threads written to its log, as far as it can still do that. Idempotent."""
+        """Make a replica write the stacks of its threads to its log, if it still can. Idempotent."""
         ...
 
     async def forget(self, replica: str) -> None:
-        """Drop what is kept of a replica that has ended; its logs stay until they are old. Idempotent."""
+        """Delete the files of a replica that has ended, except for its logs, which stay a while. Idempotent."""
+        ...
+
+    def job_dir(self, replica: str) -> Path:
+        """The folder of a job (see `kaon.runtime.job`), for the agent to read; it exists from the start to `forget`."""
         ...
 
     def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:

@@ -1,6 +1,6 @@
 """The activator: where calls wait while their deployment has no replica.
 
-Envoy sends a call here when no replica of its deployment is healthy, each call over a connection of its own, to the
+Envoy sends a call here when no replica of its deployment is healthy: each call over a connection of its own, to the
 socket of its deployment. The head is read and the caller checked before the call counts as waiting: a caller without a
 key wakes nothing. Then a few of its bytes are held in memory; the rest stays unread. When a replica is ready, the
 connection is spliced to it byte by byte.
@@ -8,11 +8,11 @@ connection is spliced to it byte by byte.
 A call is in exactly one state, and `held` counts those that wait:
 
     reading the head -> waiting -> spliced        a replica took it
-                     -> answered                  refused by the check, its time is over, or the start failed
+                     -> answered                  refused by the check, timed out, or the start failed
     closed, from any of them                      the caller left
 
-No replica has seen a call before it is spliced, so until then it may be repeated elsewhere, and a replica that cannot
-be reached only makes it wait longer. Afterwards it is as if Envoy had called the replica itself.
+No replica has received a call before it is spliced, so until then it may be repeated elsewhere, and a replica that
+cannot be reached only makes it wait longer. Afterwards it is as if Envoy had called the replica itself.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Activator:
         self._news = asyncio.Event()
 
     async def open(self, key: DeploymentKey, path: Path, terms: HoldTerms) -> None:
-        """Let calls of `key` wait at the socket `path`, with these terms. Raises OSError."""
+        """Hold calls of `key` at the socket `path`, with these terms. Raises OSError."""
         room = self._rooms.get(key) or WaitingRoom(key, path, self._clock, terms, self._news)
         room.terms = terms
         await room.listen()
         self._rooms[key] = room
 
     def close(self, key: DeploymentKey, why: KaonError | None = None) -> None:
-        """Take no new calls of `key`. Those that wait are refused with `why`, or go on waiting without it."""
+        """Accept no new calls of `key`. Those that wait are refused with `why`; without it they go on waiting."""
         if room := self._rooms.get(key):
             room.shut()
             if why:
@@ -71,11 +71,11 @@ class Activator:
 
     @property
     def turned_away(self) -> dict[DeploymentKey, dict[str, int]]:
-        """Requests that were no calls, since their deployment's calls may wait: class of the answer -> how many."""
+        """Answers to requests that were no calls, by deployment and class: running totals."""
         return {key: dict(room.turned_away) for key, room in self._rooms.items() if room.turned_away}
 
     async def changed(self) -> None:
-        """Return when the first call of a deployment waits, or its last one does no more, since the last time."""
+        """Return when, since the last return, the first call of a deployment waits or its last one has gone."""
         await self._news.wait()
         self._news.clear()
 

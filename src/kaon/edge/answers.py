@@ -1,4 +1,4 @@
-"""What an activator answers by itself, and how that looks on the wire."""
+"""Answers of an activator itself, and their form on the wire."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class NoReadyReplica(Unavailable):
 
 
 class StartFailed(Unavailable):
-    """The deployment's replicas do not come up."""
+    """The deployment's replicas do not start."""
 
     code = "start-failed"
 
 
 @dataclass(frozen=True, slots=True)
 class ActivatorResponse:
-    """Status, headers beside the length, body."""
+    """Status, headers other than the length, and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,7 +42,7 @@ class ActivatorResponse:
 
 
 def problem(error: KaonError, request_id: str) -> ActivatorResponse:
-    """`error` as an answer that Envoy takes for the last word, unless the call was not begun."""
+    """`error` as an answer that Envoy does not repeat, unless the call was not begun."""
     last = NOT_BEGUN_HEADER if isinstance(error, NotBegun) else FINAL
     headers = {"content-type": PROBLEM_JSON, last: "true"}
     if error.retry_after_s is not None:
@@ -53,6 +53,8 @@ def problem(error: KaonError, request_id: str) -> ActivatorResponse:
 
 
 def hint(key: DeploymentKey) -> str:
-    """Where a caller with more rights finds out more."""
-    apart = "" if key[0] == "default" else f" -w {key[0]}"
-    return f"See why: kaon describe {key[1]}{apart}; kaon logs {key[1]}{apart}"
+    """The commands that show a caller with more rights the cause."""
+    workspace, name = key
+    if workspace == "default":
+        return f"See why: kaon describe {name}; kaon logs {name}"
+    return f"See why: kaon describe {name} -w {workspace}; kaon logs {name} -w {workspace}"

@@ -1,7 +1,7 @@
-"""Which of many changes Envoy refuses, found with few attempts. Pure: the caller tries, and reports the result.
+"""Finds which of many changes Envoy refuses, with few attempts. Pure: the caller tries, and reports the result.
 
-Envoy refuses a file as a whole. Halving finds the changes at fault, and every half that it accepts is in force from
-then on. Changes that were refused the last time are tried apart from the others, so that these wait for one try only.
+Envoy refuses a file as a whole. Halving finds the invalid changes, and every half that it accepts is in force from then
+on. Changes that were refused the last time are tried separately, so that the others wait for one attempt only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Bisection(Generic[Change]):
         """Changes that were refused alone, and why."""
         suspected = [change for change in changes if change in suspects]
         others = [change for change in changes if change not in suspects]
-        # With all on one side there is nothing to learn from trying them together again.
+        # All of them together were refused already: begin with halves.
         self._groups = [suspected, others] if suspected and others else [*_halves(others or suspected)]
         self._groups = [group for group in self._groups if group]
 
@@ -35,7 +35,7 @@ class Bisection(Generic[Change]):
         return self.taken | frozenset(self._groups[-1]) if self._groups else None
 
     def report(self, reason: str) -> None:
-        """How the try went: empty when it was accepted."""
+        """Report the result of the attempt: the reason of the refusal, empty when it was accepted."""
         group = self._groups.pop()
         if not reason:
             self.taken |= frozenset(group)

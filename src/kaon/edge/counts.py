@@ -1,14 +1,14 @@
 """What Envoy has counted of each cluster, read from its admin socket: running totals.
 
-Two kinds of counters look alike and are not. `upstream_rq_total` and its kin count *attempts*: a call that was sent
-again counts again. `upstream_rq_2xx` and its kin count *answers as callers got them*, Envoy's own included; what a
-retry swallowed is counted elsewhere (`retry.upstream_rq_503`). `upstream_rq_time` is of callers too, from a call's
-arrival to the end of the last replica's answer, and has no calls that Envoy answered itself.
+Two kinds of counters look alike but differ. `upstream_rq_total` and the like count *attempts*: a repeated call counts
+again. `upstream_rq_2xx` and the like count *answers as callers got them*, Envoy's own included; answers replaced by a
+retry are counted separately (`retry.upstream_rq_503`). `upstream_rq_time` is also about callers, from a call's arrival
+to the end of the last replica's answer, without calls that Envoy answered itself.
 
-So the calls that arrived are all attempts, with those that found no way to a replica, less the retries.
+So the number of arrived calls is that of all attempts, including those that reached no replica, less the retries.
 
-Envoy adds the histograms of its threads up once a second (`stats_flush_interval`), so they are up to a second behind
-the counters.
+Envoy merges the histograms of its threads once a second (`stats_flush_interval`), so they are up to a second behind the
+counters.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _BUCKET = re.compile(r"\(\d+,(\d+)\)")
 
 @dataclass(frozen=True, slots=True)
 class ClusterCounts:
-    """Totals of one cluster since it, or Envoy, came up; gauges as they are."""
+    """Totals of one cluster since it was added or Envoy started; current values of gauges."""
 
     attempts: int = 0
-    """Times that a call was sent to a replica, or should have been and found no way."""
+    """Times that a call was sent to a replica, or could not be sent to one."""
     retries: int = 0
-    """Of these, further tries of a call."""
+    """Of these, repetitions of a call."""
     answers: dict[str, int] = field(default_factory=dict)
     """By class: '1xx' to '5xx'. As callers got them; those of Envoy itself are in '5xx'."""
     busy: int = 0
@@ -60,7 +60,7 @@ class ClusterCounts:
     unavailable: int = 0
     """Of the '5xx': 503, of Envoy or of a replica."""
     refusals_retried: int = 0
-    """503 of replicas that no caller saw, as the call was sent again."""
+    """503 of replicas that no caller got, since the call was repeated."""
     timeouts: int = 0
     """Of the '5xx': Envoy's own 504."""
     latency: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ class EdgeCounts:
     """All clusters of callers' traffic that were called, by name."""
 
     run: int
-    """Another one is another process of Envoy, whose counts began at zero."""
+    """Identifies the process of Envoy; another one counts from zero."""
     clusters: dict[str, ClusterCounts]
 
 
@@ -84,7 +84,7 @@ async def counts(admin: Path) -> EdgeCounts:
 
 
 def read(text: str) -> dict[str, ClusterCounts]:
-    """Envoy's text, read."""
+    """The counts in Envoy's text."""
     found: dict[str, dict[str, str]] = {}
     for cluster, name, value in _LINE.findall(text):
         found.setdefault(cluster, {})[name] = value

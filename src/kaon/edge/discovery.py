@@ -1,15 +1,14 @@
 """The replicas of each cluster, sent to Envoy on one gRPC stream over a unix socket.
 
 One stream serves any number of clusters: a file for each would take an inotify instance for each, of which a user has
-128 (decision 9 has the other ways that were tried). Envoy names all clusters that it wants to know of; each answer
-holds the replicas of some, and Envoy confirms it, or refuses it with a reason. So the agent knows which version of
-which cluster is in force without asking.
+128 (decision 9 has the alternatives that were tried). Envoy subscribes to clusters; each answer holds the replicas of
+some, and Envoy confirms it, or refuses it with a reason. So the agent has the version in force of every cluster.
 
-Envoy keeps the replicas that it knows while the agent is away, and connects again within half a second when it is back.
-A cluster that is not known here is not answered, so that an agent which has lost its files takes nothing away.
+Envoy keeps its replicas while no agent runs, and connects again within half a second once one does. Requests for
+clusters without a document here are not answered, so that an agent which has lost its files removes nothing.
 
-A cluster whose definition changes is made anew by Envoy and waits for its replicas, though Envoy had them: it asks for
-the same clusters once more, and is answered with all of them.
+When the definition of a cluster changes, Envoy makes it anew and waits for its replicas, though it had them: it
+requests the same clusters again, and is answered with all of them.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ ClusterVersions = dict[str, str]
 
 @dataclass(slots=True)
 class SentEndpoints:
-    """What one stream was sent, and what came back. Pure: `answer` and `changed` return what to send."""
+    """What was sent on one stream, and Envoy's replies. Pure: `answer` and `changed` return what to send."""
 
     documents: dict[str, Json]
     """Of all clusters, shared by all streams."""
-    asked: frozenset[str] | None = None
+    subscribed: frozenset[str] | None = None
     """The clusters that Envoy subscribes to; None: it has sent no request yet."""
     taken: ClusterVersions = field(default_factory=dict)
     refused: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -53,7 +52,7 @@ class SentEndpoints:
             return []
         confirmed = request.nonce in self._open
         again = self._confirm(request) if confirmed else []
-        before, self.asked = self.asked, request.clusters
+        before, self.subscribed = self.subscribed, request.clusters
         for cluster in (before or frozenset()) - request.clusters:
             self.taken.pop(cluster, None)
             self.refused.pop(cluster, None)
@@ -63,11 +62,11 @@ class SentEndpoints:
         return [*self._send(new), *(text for cluster in again for text in self._send([cluster]))]
 
     def changed(self, clusters: Iterable[str]) -> list[bytes]:
-        """What to send when the replicas of some clusters are others."""
-        return self._send(cluster for cluster in clusters if self.asked and cluster in self.asked)
+        """What to send when the replicas of some clusters have changed."""
+        return self._send(cluster for cluster in clusters if self.subscribed and cluster in self.subscribed)
 
     def _confirm(self, request: DiscoveryRequest) -> list[str]:
-        """Note what Envoy made of an answer; clusters to send again, one by one, to see which is refused."""
+        """Record the reply to an answer; returns the clusters to send again, one by one, to find the refused one."""
         sent: ClusterVersions = {}
         for nonce in list(self._open):
             sent = self._open.pop(nonce)
@@ -103,7 +102,7 @@ class Discovery:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Answer at the socket, which only its owner may use. Idempotent. Raises OSError."""
+        """Listen on the socket, which only its owner may open. Idempotent. Raises OSError."""
         if self._server is not None:
             return
         with contextlib.suppress(FileNotFoundError):
@@ -121,27 +120,27 @@ class Discovery:
             stream.abort()
 
     def put(self, documents: dict[str, Json]) -> None:
-        """From now on these are the replicas of these clusters."""
+        """Set the replicas of these clusters."""
         self._documents |= documents
         for stream in self._streams:
             stream.changed(documents)
 
     def forget(self, cluster: str) -> None:
-        """The cluster is no more."""
+        """Remove a cluster."""
         self._documents.pop(cluster, None)
 
     @property
-    def asked(self) -> bool:
-        """Whether Envoy is connected and subscribed to clusters."""
-        return any(stream.sent.asked is not None for stream in self._streams)
+    def subscribed(self) -> bool:
+        """Whether Envoy is connected and has subscribed to clusters."""
+        return any(stream.sent.subscribed is not None for stream in self._streams)
 
     @property
     def behind(self) -> set[str]:
-        """Clusters that Envoy wants to know of, and whose version it has not confirmed."""
+        """Clusters that Envoy has subscribed to, but whose version it has not confirmed."""
         return {
             cluster
             for stream in self._streams
-            for cluster in stream.sent.asked or ()
+            for cluster in stream.sent.subscribed or ()
             if (document := self._documents.get(cluster)) and stream.sent.taken.get(cluster) != document["version_info"]
         }
 
@@ -181,7 +180,7 @@ class _Stream(asyncio.Protocol):
         self._streams.discard(self)
 
     def changed(self, clusters: Iterable[str]) -> None:
-        """The replicas of some clusters are others."""
+        """Send the replicas of clusters that have changed."""
         self._send(self.sent.changed(clusters))
 
     def abort(self) -> None:

@@ -1,15 +1,15 @@
-"""The edge of one cloud: routes and endpoints go in, Envoy obeys, and what it makes of them comes out.
+"""The edge of one cloud: configures Envoy by routes and endpoints, and reports what Envoy applied and refused.
 
-All state is in files and in Envoy itself, so that an agent that was killed loses nothing: a new `Edge` over
-the same folder finds the process by its lock and goes on from the files.
+All state is in files and in Envoy itself, so that a killed agent loses nothing: a new `Edge` over the same folder finds
+the process by its lock and continues from the files.
 
-Order matters, and every step waits until Envoy says that it has taken the files in (2-10 ms): replicas
-that come, then clusters, then routes, and replicas that go last, so that no request ever meets a route
-without a way. Replicas that go are not taken out but marked as leaving: Envoy gives them nothing new and
-still counts what they have, which `in_flight` tells. Once quiet they vanish, and empty clusters with them.
+Order matters, and every step waits until Envoy has applied the files (2-10 ms): first added replicas, then clusters,
+then routes, and removed replicas last, so that no request gets a route without replicas. Removed replicas are first
+marked as leaving: Envoy sends them no new requests and still counts the open ones (`in_flight`). Once they have none,
+they are deleted, and clusters that are empty then.
 
-What Envoy refuses is searched for the deployments that are at fault (`kaon.edge.bisection`): these keep their last good
-form, and all others go on.
+When Envoy refuses a configuration, the invalid deployments are searched (`kaon.edge.bisection`): these keep their last
+valid form, and all others are updated.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kaon.types.plan import EdgeStatus
 from kaon.types.route import ReplicaEndpoint, Route
 
 LOG_MAX_BYTES = 10 * 2**20
-TEND_EVERY_S = 0.25
+MAINTAIN_EVERY_S = 0.25
 _LOOK_EVERY_S = 2.0
 
 _log = log.get("edge")
@@ -68,36 +68,37 @@ class Edge:
     async def apply(
         self, routes: tuple[Route, ...], endpoints: Mapping[DeploymentKey, tuple[ReplicaEndpoint, ...]]
     ) -> None:
-        """Let exactly these routes lead to exactly these replicas, and start Envoy when it does not run.
+        """Set all routes and their replicas, and start Envoy when it does not run.
 
-        Returns when Envoy has taken it in. What cannot be routed is left out and told by `status`; a route
-        that cannot be routed any more keeps its last good form. Equal arguments cost nothing. Raises
-        `ConfigError` when there is no Envoy.
+        Returns when Envoy has applied them. What cannot be routed is left out and listed by `status`; a route that
+        becomes invalid keeps its last valid form. Equal arguments cost nothing. Raises `ConfigError` without Envoy.
         """
         async with self._turn:
             if self._wanted == (routes, endpoints) and self.process.running:
                 return
             await self._prepare()
             table = build(routes, endpoints, self._table)
-            refused = await self._bring(table)
+            refused = await self._apply(table)
             self.refused = {refusal.key: refusal.why for refusal in reversed(table.refused)} | refused
             self._wanted = (routes, dict(endpoints))
 
     async def status(self) -> EdgeStatus:
-        """How Envoy is, and what of its configuration it or we refused."""
+        """The status of Envoy, and what was refused."""
         address = f"{self._settings.host}:{self._settings.port}"
         refused = {"/".join(key): why for key, why in sorted(self.refused.items())}
         if not self.process.running:
-            return EdgeStatus(running=False, rejected=self.process.last_words(), refused=refused, address=address)
+            return EdgeStatus(running=False, rejected=self.process.last_error(), refused=refused, address=address)
         try:
-            seen = await stats.versions(self.layout.admin_socket)
+            applied = await stats.versions(self.layout.admin_socket)
         except Unavailable:
             return EdgeStatus(running=False, refused=refused, address=address)
-        rejected = self.process.refusal() if any(seen.refused.values()) and self.configuration.behind(seen) else ""
+        rejected = (
+            self.process.refusal() if any(applied.refused.values()) and self.configuration.behind(applied) else ""
+        )
         return EdgeStatus(running=True, rejected=rejected, refused=refused, address=address)
 
     async def in_flight(self) -> Mapping[Address, int]:
-        """Requests that Envoy has open, by the replica's address: all with one question.
+        """Open requests of Envoy by the replica's address, with one request to Envoy.
 
         Raises `Unavailable` when Envoy runs but does not answer.
         """
@@ -108,18 +109,18 @@ class Edge:
         return await counts.counts(self.layout.admin_socket)
 
     async def run(self) -> None:
-        """Keep Envoy running and its files tidy, for ever."""
+        """Keep Envoy running and its files in order, until cancelled."""
         async with self._turn:
             await self._prepare()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.process.run())
-                group.create_task(self._tend())
+                group.create_task(self._maintain())
         finally:
             self.configuration.close()
 
-    async def close_door(self) -> None:
-        """Take no new connection; what is open goes on. Raises `Unavailable` when Envoy does not answer."""
+    async def stop_listening(self) -> None:
+        """Accept no new connections; open ones stay. Raises `Unavailable` when Envoy does not answer."""
         await stats.ask(self.layout.admin_socket, "POST", "/drain_listeners")
 
     async def stop(self) -> None:
@@ -129,7 +130,7 @@ class Edge:
     # --- starting ---
 
     async def _prepare(self) -> None:
-        """Files as Envoy needs them at its start, and Envoy running."""
+        """Write the files that Envoy needs at its start, and start it."""
         if not self._ready:
             self.layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.layout.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,12 +144,12 @@ class Edge:
             front = resources.listeners(self.layout, settings.host, settings.port, proxies)
             self.configuration.put({self.layout.listeners: front})
             self._ready = True
-        await self.configuration.start()  # before Envoy, which has no replicas until it is answered
+        await self.configuration.start()  # before Envoy, which gets its replicas there
         if self.process.start():
-            await self.configuration.taken_in()
+            await self.configuration.applied_all()
 
     def _find(self) -> None:
-        """Go on from the files that an earlier edge left, or begin with empty ones."""
+        """Read the files of an earlier edge, or begin with empty ones."""
         routes, named = files.get(self.layout.routes), files.get(self.layout.clusters)
         if routes is None or named is None:
             routes, named = resources.routes(self._table), resources.clusters(self._table, self.layout)
@@ -169,35 +170,35 @@ class Edge:
 
     # --- applying ---
 
-    async def _bring(self, after: RouteTable) -> dict[DeploymentKey, str]:
-        """Bring Envoy to a table, but for what it refuses; returns the deployments refused, and why.
+    async def _apply(self, after: RouteTable) -> dict[DeploymentKey, str]:
+        """Apply a table, except for what Envoy refuses; returns the refused deployments, and why.
 
-        Whoever is refused keeps the rule in force. When that does not help, also the replicas; and when even what was
-        in force is refused (by another Envoy than the one that took it), there is nothing to keep.
+        A refused deployment keeps its rule in force; if that is refused too, also its replicas. When even the whole
+        table in force is refused (by another Envoy than the one that accepted it), nothing is kept.
         """
         before = self._table
-        reason = await self._enact(after)
+        reason = await self._try_table(after)
         if not reason:
             return {}
         for base, replicas in ((before, False), (before, True), (RouteTable(), True)):
-            reason = await self._enact(mixed(base, after, (), replicas=replicas))
+            reason = await self._try_table(mixed(base, after, (), replicas=replicas))
             if not reason:
                 return await self._search(base, after, replicas=replicas)
         return dict.fromkeys(differing(RouteTable(), after), reason)
 
     async def _search(self, base: RouteTable, after: RouteTable, *, replicas: bool) -> dict[DeploymentKey, str]:
-        """Take in all changes from a table in force to another one but for those that Envoy refuses."""
+        """Apply all changes from a table in force to another one except for those that Envoy refuses."""
         search = Bisection(differing(base, after), self.refused)
         reason = ""
         while (trying := search.trying) is not None:
-            reason = await self._enact(mixed(base, after, trying, replicas=replicas))
+            reason = await self._try_table(mixed(base, after, trying, replicas=replicas))
             search.report(reason)
-        if reason:  # the last try was refused, and half of it may still be in the files
-            await self._enact(mixed(base, after, search.taken, replicas=replicas))
+        if reason:  # the last attempt was refused, and part of it may still be in the files
+            await self._try_table(mixed(base, after, search.taken, replicas=replicas))
         return search.refused
 
-    async def _enact(self, table: RouteTable) -> str:
-        """Bring Envoy to a table; the reason when it refuses it, and then it works as before."""
+    async def _try_table(self, table: RouteTable) -> str:
+        """Apply a table. Returns the reason when Envoy refuses it: then the previous table stays in force."""
         leaving = self._left(table)
         steps, self._settled = self._steps(table, leaving), False
         for step in steps:
@@ -208,7 +209,7 @@ class Edge:
         return ""
 
     def _left(self, table: RouteTable) -> Members:
-        """The leaving replicas once `table` is in force: those that were members and are not any more."""
+        """The leaving replicas once `table` is in force: former members of its clusters."""
         found = {name: dict(leaving) for name, leaving in self._leaving.items()}
         for name, before in self._table.clusters.items():
             found.setdefault(name, {}).update({endpoint.address: endpoint for endpoint in before})
@@ -250,26 +251,26 @@ class Edge:
             },
         ]
 
-    # --- tending ---
+    # --- maintenance ---
 
-    async def _tend(self) -> None:
+    async def _maintain(self) -> None:
         looked = self._clock.monotonic()
         while True:
-            await self._clock.sleep(TEND_EVERY_S)
+            await self._clock.sleep(MAINTAIN_EVERY_S)
             try:
-                # What an earlier edge was told stands in the files only: before `apply` there is no table to tidy by.
+                # Before `apply` the table is the one that an earlier edge left in the files.
                 if self._wanted is not None and any(self._leaving.values()):
                     async with self._turn:
-                        await self._let_go()
+                        await self._remove_left()
                 if self._clock.monotonic() - looked > _LOOK_EVERY_S:
                     looked = self._clock.monotonic()
                     files.rotate(self.layout.log, LOG_MAX_BYTES)
                     await self._retry_listeners()
             except (Unavailable, OSError) as e:
-                _log.warning("edge not tended", reason=str(e))
+                _log.warning("maintenance of the edge failed", reason=str(e))
 
-    async def _let_go(self) -> None:
-        """Forget the leaving that are quiet, and the clusters that are empty by that."""
+    async def _remove_left(self) -> None:
+        """Remove leaving replicas without open requests, and clusters that are empty then."""
         active = await stats.active(self.layout.admin_socket) if self.process.running else {}
         still = {
             name: found
@@ -279,7 +280,7 @@ class Edge:
         if still == self._leaving and self._settled:
             return
         self._leaving, self._settled = still, False
-        if await self._enact(self._table):
+        if await self._try_table(self._table):
             return
         keep = {self.layout.endpoints(name) for name in _all_clusters(self._table, self._leaving)}
         for path in self.layout.all_endpoints():
@@ -287,11 +288,11 @@ class Edge:
                 self.configuration.remove(path)
 
     async def _retry_listeners(self) -> None:
-        """Envoy tries a port only once: send the listeners again when it was taken."""
+        """Envoy tries a port only once: send the listeners again when it was in use."""
         if not self.process.running:
             return
-        seen = await stats.versions(self.layout.admin_socket)
-        if self.layout.listeners in self.configuration.behind(seen):
+        applied = await stats.versions(self.layout.admin_socket)
+        if self.layout.listeners in self.configuration.behind(applied):
             document = files.get(self.layout.listeners)
             self.layout.listeners.unlink()
             files.put(self.layout.listeners, document or {})

@@ -1,4 +1,4 @@
-"""Files that another process follows: written beside their place and renamed into it, never seen half-written."""
+"""Files that another process follows: written under another name and renamed, so that they are never incomplete."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 
 
 def put(path: Path, document: dict[str, Any]) -> bool:
-    """Let `path` hold `document` as JSON; whether that changed anything. Equal content is left alone."""
+    """Write `document` to `path` as JSON; returns whether that changed the file. Equal content is not written."""
     content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return False
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, beside = tempfile.mkstemp(prefix=".", dir=path.parent)
+    fd, new = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
-        Path(beside).rename(path)
+        Path(new).rename(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(new)
         raise
     return True
 
 
 def get(path: Path) -> dict[str, Any] | None:
-    """The document at `path`, None when there is none or it makes no sense."""
+    """The document at `path`; None when there is none or it cannot be read."""
     try:
         document = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -40,9 +40,9 @@ def get(path: Path) -> dict[str, Any] | None:
 
 
 def rotate(log: Path, limit_bytes: int) -> None:
-    """Begin a log anew when it is longer than `limit_bytes`, and keep one old one.
+    """Truncate a log that is longer than `limit_bytes`, and keep one copy of its text.
 
-    For logs that a process appends to through a descriptor of its own: the text is moved, not the file.
+    For logs to which a process appends through its own descriptor: the text is moved, not the file.
     """
     try:
         if log.stat().st_size <= limit_bytes:

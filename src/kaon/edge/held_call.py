@@ -38,11 +38,11 @@ class Room(Protocol):
         ...
 
     def left(self, call: HeldCall) -> None:
-        """A call does not wait any more."""
+        """Remove a call that no longer waits."""
         ...
 
     def release(self, address: Address) -> None:
-        """A connection to a replica is closed."""
+        """Note that a connection to a replica was closed."""
         ...
 
 
@@ -69,7 +69,7 @@ class HeldCall(SpliceEnd):
         self._bodiless = False
         self._answered = False
         self.full = False
-        """Whether reading is paused: enough of it is held."""
+        """Whether reading is paused, since the most bytes are held."""
         self.handing_over = False
         self.expires_at = room.now() + _HEAD_WITHIN_S
 
@@ -88,7 +88,7 @@ class HeldCall(SpliceEnd):
             self.transport.pause_reading()
 
     def _read_head(self, reader: HeadReader, piece: bytes) -> bool:
-        """Read on; whether the head is complete and the call goes on."""
+        """Read more of the head; returns whether it is complete and the call was not answered."""
         try:
             head = reader.feed(piece)
         except KaonError as error:
@@ -135,7 +135,7 @@ class HeldCall(SpliceEnd):
 
 
 def patience_s(head: Head) -> float:
-    """How long the caller waits at most, if its deadline says so; the replica refuses an invalid deadline."""
+    """How long the caller waits at most, by its deadline; the replica refuses an invalid one."""
     with suppress(ValueError):
         if (given_s := float(head.fields.get(_DEADLINE, b"inf"))) > 0:
             return given_s

@@ -1,8 +1,8 @@
-"""The serving side of one gRPC stream, without I/O: bytes go in, messages and bytes come out.
+"""The server side of one gRPC stream, without I/O: bytes go in, messages and bytes come out.
 
-HTTP/2 is the library h2's. What stands here is what gRPC puts on it: messages with five bytes before each, on one
-stream that lasts. The only peer is our own Envoy, on a private socket, so headers are not read (there is one method).
-What breaks the protocol raises `ValueError`, and the connection is to be closed.
+The library h2 implements HTTP/2. This module adds gRPC: messages with a head of five bytes, on one long stream. The
+only peer is our own Envoy, on a private socket, so headers are not read (there is one method). A violation of the
+protocol raises `ValueError`, after which the connection must be closed.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class GrpcStream:
 
     def __init__(self) -> None:
         self.stream = 0
-        """The stream that is open; 0: none."""
+        """The open stream; 0: none."""
         self._ended = False
-        """Whether the peer will send nothing more on it."""
+        """Whether the peer has ended its side of the stream."""
         self._received = bytearray()
         self._unsent = bytearray()
         self._http = H2Connection(H2Configuration(client_side=False, header_encoding=None))
@@ -39,7 +39,7 @@ class GrpcStream:
         self._http.initiate_connection()
 
     def receive(self, data: bytes) -> list[bytes]:
-        """Take in bytes; the messages that are complete by them, unless their stream is over. Raises `ValueError`."""
+        """Read bytes; returns the messages that are complete now, unless their stream is over. Raises `ValueError`."""
         before = self.stream
         try:
             for event in self._http.receive_data(data):
@@ -48,10 +48,10 @@ class GrpcStream:
             return self._messages()
         except (ProtocolError, ValueError) as error:
             self._close()
-            raise ValueError(f"the peer breaks the protocol: {error}") from error
+            raise ValueError(f"the peer violates the protocol: {error}") from error
 
     def send(self, message: bytes) -> None:
-        """Send a message, as far as the peer lets us by now. Nothing is sent while no stream is open."""
+        """Send a message as flow control permits. Nothing is sent while no stream is open."""
         if self.stream:
             self._unsent += struct.pack("!BI", 0, len(message)) + message
             self._flush()
@@ -76,7 +76,7 @@ class GrpcStream:
                 self._close()
 
     def _answer(self, *, begins: bool) -> None:
-        """Send what the peer may have now. Only after all events: the last of them may end the stream of the first."""
+        """Send what flow control permits. After all events, since the last one may end the stream of the first."""
         if not self.stream:
             return
         if begins:
@@ -87,7 +87,7 @@ class GrpcStream:
             self._close()
 
     def _close(self) -> None:
-        """The stream is over, and so is all that was to be read or sent on it."""
+        """End the stream, and drop what was to be read or sent on it."""
         self.stream = 0
         self._ended = False
         self._received.clear()

@@ -1,4 +1,4 @@
-"""Where the edge's files are."""
+"""Paths of the edge's files and sockets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Layout:
 
     @property
     def bootstrap(self) -> Path:
-        """What Envoy is started with."""
+        """The configuration that Envoy starts with."""
         return self.root / "bootstrap.json"
 
     @property
@@ -27,7 +27,7 @@ class Layout:
 
     @property
     def listeners(self) -> Path:
-        """Where clients come in."""
+        """The addresses for clients."""
         return self.root / "listeners" / "edge.json"
 
     @property
@@ -42,7 +42,7 @@ class Layout:
 
     @property
     def rules(self) -> Path:
-        """The rules that the routes were made from: what an agent that starts goes on from."""
+        """The rules that the routes were made from, for the next agent."""
         return self.root / "rules.json"
 
     @property
@@ -57,11 +57,11 @@ class Layout:
 
     @property
     def endpoints_socket(self) -> Path:
-        """Where Envoy asks for the replicas of its clusters."""
+        """The socket on which Envoy gets the replicas of its clusters."""
         return self.admin_socket.parent / "edge-endpoints.sock"
 
     def endpoints(self, cluster: str) -> Path:
-        """The replicas of one cluster, as Envoy was told of them last."""
+        """The replicas of one cluster, as last sent to Envoy."""
         return self.root / "endpoints" / f"{cluster}.json"
 
     def cluster_of(self, path: Path) -> str | None:
@@ -69,5 +69,5 @@ class Layout:
         return path.stem if path.parent == self.root / "endpoints" else None
 
     def all_endpoints(self) -> list[Path]:
-        """The files of replicas that are there; a cluster is its file's stem."""
+        """The existing files of replicas; the stem of each is its cluster."""
         return sorted((self.root / "endpoints").glob("[!.]*.json"))

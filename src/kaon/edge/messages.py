@@ -19,19 +19,19 @@ _HEALTH = {"UNKNOWN": 0, "DRAINING": 3}
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryRequest:
-    """A request of Envoy: its subscription, and its verdict on an answer."""
+    """A request of Envoy: its subscription, and its reply to an answer."""
 
     type_url: str
     clusters: frozenset[str]
-    """All that it wants to know of."""
+    """All clusters that it subscribes to."""
     nonce: str
     """The last answer that it has read; empty: none yet."""
     refusal: str
-    """Why it refuses that answer; empty: it does not."""
+    """Why it refuses that answer; empty: it confirms it."""
 
 
 def request(data: bytes) -> DiscoveryRequest:
-    """A request, read. Raises `ValueError` when it is none."""
+    """The request in a message. Raises `ValueError` when it is none."""
     texts = {4: "", 5: ""}
     names: list[str] = []
     refusal = ""

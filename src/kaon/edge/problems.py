@@ -32,7 +32,7 @@ class _Row:
     """Envoy's names of the case, one of which it must have."""
     route: str = ""
     """The name of the route that it must have."""
-    told_status: int = 0
+    answered_status: int = 0
     """The status to send instead of Envoy's, which would make callers repeat a call that must not be."""
 
 
@@ -52,15 +52,15 @@ _KEY_HINT = "Send 'Authorization: Bearer KEY'; `kaon key create` makes a key."
 _NOTHING = "Nothing is deployed at this path."
 _TABLE = (
     # The API, which would make a suggestion, cannot be reached.
-    _Row(503, "not-found", _NOTHING, "See what there is: kaon ps", route=UNKNOWN_PATH, told_status=404),
-    _Row(504, "not-found", _NOTHING, "See what there is: kaon ps", route=UNKNOWN_PATH, told_status=404),
+    _Row(503, "not-found", _NOTHING, "List the deployments: kaon ps", route=UNKNOWN_PATH, answered_status=404),
+    _Row(504, "not-found", _NOTHING, "List the deployments: kaon ps", route=UNKNOWN_PATH, answered_status=404),
     _Row(401, "unauthenticated", "The request has no key.", _KEY_HINT),
     _Row(404, "not-found", "%LOCAL_REPLY_BODY%", "See what runs: kaon rollout history NAME", details=(_OWN,)),
-    _Row(404, "not-found", _NOTHING, "See what there is: kaon ps"),
+    _Row(404, "not-found", _NOTHING, "List the deployments: kaon ps"),
     _Row(503, "no-ready-replica", "No replica of this deployment is ready.", "See why: kaon ps, kaon events", ("UH",)),
     _Row(503, "unavailable", "Too many requests are open at once.", "Try again in a moment.", ("UO",)),
     _Row(503, "unavailable", "The edge is out of memory or connections.", "Try again in a moment.", ("OM",)),
-    _Row(503, "interrupted", _CUT, _CUT_HINT, ("UC", "UR"), told_status=502),
+    _Row(503, "interrupted", _CUT, _CUT_HINT, ("UC", "UR"), answered_status=502),
     _Row(503, "unavailable", "The service cannot be reached.", "Try again; see why: kaon ps, kaon logs"),
     _Row(502, "interrupted", _CUT, _CUT_HINT),
     _Row(504, "deadline-exceeded", "The service did not answer in time.", "Raise the endpoint's timeout_s."),
@@ -155,7 +155,7 @@ def _mapper(row: _Row) -> dict[str, Any]:
     }
     return {
         "filter": _filter(row),
-        **({"status_code": row.told_status} if row.told_status else {}),
+        **({"status_code": row.answered_status} if row.answered_status else {}),
         "body_format_override": {"json_format": problem, "content_type": PROBLEM_JSON, "omit_empty_values": True},
         **({"headers_to_add": _ALSO[row.code]} if row.code in _ALSO else {}),
     }

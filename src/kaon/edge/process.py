@@ -1,4 +1,4 @@
-"""Envoy as a process: found, started, adopted, started again when it ends, its log kept short."""
+"""Envoy as a process: finds, starts, adopts and restarts it, and reads its log."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def open_files() -> int:
 
 
 class EnvoyProcess:
-    """One Envoy over one folder. It outlives this object, and another object over the folder finds it."""
+    """The Envoy of one folder. It outlives this object; a new object over the same folder finds it."""
 
     def __init__(self, layout: Layout, clock: Clock) -> None:
         self._layout = layout
@@ -59,15 +59,15 @@ class EnvoyProcess:
         return process_locks.is_held(self._layout.lock)
 
     def start(self) -> bool:
-        """Start it when it does not run; whether that was so. Raises `ConfigError` when there is no binary."""
+        """Start it unless it runs; returns whether it was started. Raises `ConfigError` when there is no binary."""
         if self.running:
             return False
         # One worker serves some 7,000 requests/s: a machine of few cores needs them for its replicas.
         workers = max(1, (os.cpu_count() or 1) // 4)
         argv = [find_binary(), "-c", str(self._layout.bootstrap), "--concurrency", str(workers)]
-        # A limit that this Envoy does not know is an error.
+        # Fields that this Envoy does not support are errors, so that no limit is ignored.
         argv += ["--disable-hot-restart", "--drain-time-s", "5", "--reject-unknown-dynamic-fields"]
-        # Its log is its standard error: lines are there at once, and why a file was refused is read from them.
+        # Its log is its standard error, which is not buffered: the reasons of refusals are read from it.
         argv += ["--log-level", "warning"]
         try:
             pid = processes.spawn(
@@ -88,7 +88,7 @@ class EnvoyProcess:
         await processes.stop(self._layout.lock, 2.0)
 
     async def run(self) -> None:
-        """Keep it running, for ever: at once when it was killed, with growing pauses when it fails to start."""
+        """Keep it running until cancelled: restart it at once when it was killed, with growing pauses when it fails."""
         failures = 0
         while True:
             self.start()
@@ -99,17 +99,17 @@ class EnvoyProcess:
                 continue
             code = await processes.ended(pid)
             lived_s = self._clock.monotonic() - since
-            _log.warning("edge ended", pid=pid, exit_code=code, lived_s=round(lived_s, 1), log=self.last_words())
+            _log.warning("edge ended", pid=pid, exit_code=code, lived_s=round(lived_s, 1), log=self.last_error())
             failures = 0 if processes.ended_from_outside(code) or lived_s >= _WELL_AFTER_S else failures + 1
             await self._clock.sleep(delay_s(_AGAIN, failures))
 
-    def last_words(self) -> str:
+    def last_error(self) -> str:
         """The last line of its log that reports a failure."""
-        complaints = (line for line in reversed(self._tail()) if "[error]" in line or "[critical]" in line)
-        return _STAMP.sub("", next(complaints, ""))
+        errors = (line for line in reversed(self._tail()) if "[error]" in line or "[critical]" in line)
+        return _STAMP.sub("", next(errors, ""))
 
     def refusal(self) -> str:
-        """Why it last refused a file."""
+        """The reason of its last refusal of a file."""
         lines = self._tail()
         at = next((i for i in reversed(range(len(lines))) if _REFUSAL.search(lines[i])), None)
         if at is None:

@@ -17,7 +17,7 @@ _piece = memoryview(bytearray(PIECE_BYTES))
 
 
 class SpliceEnd(asyncio.BufferedProtocol):
-    """One end of a splice, once `joined` to the other."""
+    """One end of a splice, after `joined`."""
 
     transport: asyncio.Transport
     other: SpliceEnd | None = None
@@ -28,14 +28,14 @@ class SpliceEnd(asyncio.BufferedProtocol):
         self.other, other.other = other, self
 
     def received(self, piece: bytes) -> None:
-        """Bytes came before this end was joined."""
+        """Called with bytes that arrive before this end is joined."""
 
     def ended(self) -> bool:
-        """The peer closed its direction before this end was joined; whether the connection stays open."""
+        """Called when the peer ends its direction before this end is joined; returns whether the connection stays."""
         return False
 
     def lost(self) -> None:
-        """The connection is closed; called in any case."""
+        """Called when the connection is closed, in every case."""
 
     # Called by the loop.
 

@@ -17,25 +17,25 @@ _TIMEOUT_S = 2.0
 
 
 LISTENERS, ROUTES, CLUSTERS = "listener_manager.lds", "http.edge.rds.edge", "cluster_manager.cds"
-"""What Envoy calls the three files that it follows."""
+"""Envoy's names for the three files that it follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigVersions:
-    """Which files Envoy has taken in, and what it is still busy with. Files go by Envoy's names for them."""
+    """The versions of files that Envoy has applied and refused, by Envoy's names for the files."""
 
     run: int
-    """Another one is another process of Envoy, which counts from zero."""
+    """Identifies the process of Envoy; another one counts from zero."""
     taken: dict[str, str]
     """File -> its version in force."""
     refused: dict[str, int]
     """File -> how many versions of it were refused in this run."""
     warming: bool
-    """Whether it is still starting, or a cluster or listener waits for what it needs."""
+    """Whether it is still starting, or a cluster or listener is not ready."""
 
 
 async def versions(admin: Path) -> ConfigVersions:
-    """Which files Envoy works by. Raises `Unavailable` when it does not answer."""
+    """The versions of files that Envoy has applied. Raises `Unavailable` when it does not answer."""
     names = r"version_text|update_rejected|update_failure|warming_clusters|total_listeners_warming|workers_started"
     text = await ask(admin, "GET", f"/stats?filter=^(listener_manager|cluster_manager|http).*({names})$")
     found = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
@@ -59,7 +59,7 @@ async def versions(admin: Path) -> ConfigVersions:
 
 
 def run(admin: Path) -> int:
-    """Which run of Envoy this is: each makes its socket anew. Raises `Unavailable` when there is none."""
+    """Identifies the process of Envoy, by its socket. Raises `Unavailable` when there is none."""
     try:
         return admin.stat().st_ctime_ns
     except OSError as e:

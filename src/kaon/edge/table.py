@@ -1,16 +1,16 @@
-"""Routes and endpoints become a table: what the edge shall do, checked, in the edge's own words. Pure.
+"""Makes a checked table of routes and endpoints, from which the edge is configured. Pure.
 
-One route that makes no sense must not hurt the others. So nothing here raises: what cannot be served is
-left out and named in `RouteTable.refused`, and for a route that once made sense its last good form stays.
+An invalid route must not affect the others. So nothing here raises: what cannot be served is left out and listed in
+`RouteTable.refused`, and a route that was valid before keeps its last valid form.
 
-A *cluster* is one revision of one deployment: `workspace~deployment~revision` (names hold no tilde, so it
-is unique, and it is a file name too). Clusters come and go with revisions only; replicas that come and go
-change a cluster's members, which Envoy takes in without touching connections.
+A *cluster* is one revision of one deployment: `workspace~deployment~revision` (names contain no tilde, so it is unique;
+it is also a file name). Clusters change with revisions only; other changes of replicas change the members of a cluster,
+which Envoy applies without closing connections.
 
-A call may name its revision; one of them may get copies of calls, by a cluster of its own over the same replicas.
+A call may name its revision; one revision may get copies of calls, by a cluster of its own over the same replicas.
 
-A deployment whose calls may be held has an *activator* behind each of its clusters: calls go to the pair of
-them, and reach the activator while the cluster has no replica that is well.
+A deployment whose calls may be held has an *activator* behind each of its clusters: calls go to the pair of them, and
+reach the activator while the cluster has no healthy replica.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class RouteRule:
     stream_paths: tuple[str, ...]
     timeout_s: float
     hold_s: float = 0.0
-    """How long the activator may hold a call; 0: there is none behind this deployment."""
+    """How long the activator may hold a call; 0: the deployment has no activator."""
     hedges: tuple[tuple[str, float], ...] = ()
     """Path and seconds after which a call goes to a second replica too."""
     spare: bool = False
     """Whether each cluster has a second replica, without which a hedge would only double the first one's work."""
     revisions: tuple[int, ...] = ()
-    """Those that a call may name, whatever their shares."""
+    """Revisions that a call may name, whatever their shares."""
     shadow: tuple[str, float] | None = None
-    """The cluster of the revision that gets copies of calls, and of what per cent."""
+    """The cluster that gets copies of calls, and the share of calls in per cent."""
     closed: bool = False
     """Whether a call without a key is refused by the edge itself."""
     cors_origins: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Refusal:
 
     key: DeploymentKey
     why: str
-    """What it is and why, for people."""
+    """What is refused and why, as text."""
 
     def __str__(self) -> str:
         return f"{'/'.join(self.key)}: {self.why}"
@@ -87,7 +87,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """Everything that the edge shall do."""
+    """All routes and replicas of an edge."""
 
     rules: tuple[RouteRule, ...] = ()
     clusters: Mapping[str, tuple[ReplicaEndpoint, ...]] = field(default_factory=dict)
@@ -189,9 +189,9 @@ def mixed(before: RouteTable, after: RouteTable, taken: Collection[DeploymentKey
 
 
 def _hosts_apart(rules: Iterable[RouteRule], refused: list[Refusal]) -> tuple[RouteRule, ...]:
-    """The rules with each host name at one of them: the first that has it. Two would make Envoy refuse them all.
+    """The rules, with each host name in the first rule that has it only: Envoy would refuse duplicates.
 
-    The name that every deployment has on this machine, its first, goes before names that are chosen.
+    The name that every deployment has on this machine, its first one, has priority over chosen names.
     """
     rules = tuple(rules)
     owner: dict[str, str] = {}
@@ -202,7 +202,11 @@ def _hosts_apart(rules: Iterable[RouteRule], refused: list[Refusal]) -> tuple[Ro
     apart: list[RouteRule] = []
     for rule in rules:
         kept = tuple(host for host in rule.hosts if owner[host] == rule.prefix)
-        refused += [Refusal(rule.key, f"the host {host} is another's") for host in rule.hosts if host not in kept]
+        refused += [
+            Refusal(rule.key, f"the host {host} belongs to another deployment")
+            for host in rule.hosts
+            if host not in kept
+        ]
         apart.append(replace(rule, hosts=kept))
     return tuple(apart)
 
@@ -214,7 +218,7 @@ def _key(route: Route) -> DeploymentKey:
 def _rule(
     route: Route, clusters: Mapping[str, tuple[ReplicaEndpoint, ...]], refused: list[Refusal]
 ) -> RouteRule | None:
-    """The rule of a route, or None when the route makes no sense."""
+    """The rule of a route; None when the route is invalid."""
     try:
         # A model can be built around its validators (`model_construct`, `model_copy`): what an edge obeys is checked.
         route = Route.model_validate(route.model_dump(warnings=False))
@@ -265,7 +269,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return "it is not a route"
+    return "it is no route"
 
 
 def _weights(
@@ -299,7 +303,7 @@ def _clusters(
                 continue
             addresses = (endpoint.address, *([endpoint.control_address] if endpoint.control_address else []))
             if bad := next((address for address in addresses if not _reachable(address)), None):
-                refused.append(Refusal(key, f"there is no way to replica {endpoint.replica} at {bad[:120]!r}"))
+                refused.append(Refusal(key, f"replica {endpoint.replica} cannot be reached at {bad[:120]!r}"))
             elif endpoint.revision > REVISION_MAX:
                 refused.append(Refusal(key, f"the revision of replica {endpoint.replica} is over {REVISION_MAX}"))
             else:

@@ -70,7 +70,7 @@ class WaitingRoom:
         self._open_to: Counter[Address] = Counter()
         self._connecting: set[asyncio.Task[None]] = set()
 
-    # Coming
+    # Arriving
 
     async def listen(self) -> None:
         """Listen on the socket, which is bound under another name and renamed, so that it always answers. Idempotent.
@@ -80,15 +80,15 @@ class WaitingRoom:
         if self._server is not None:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self._path.with_suffix(".new")
-        beside.unlink(missing_ok=True)
+        new = self._path.with_suffix(".new")
+        new.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listening.bind(str(beside))
-            os.chmod(beside, 0o600)
+            listening.bind(str(new))
+            os.chmod(new, 0o600)
             listening.listen(_BACKLOG)
             listening.setblocking(False)
-            beside.rename(self._path)
+            new.rename(self._path)
         except OSError:
             listening.close()
             raise
@@ -96,7 +96,7 @@ class WaitingRoom:
         self._server = await loop.create_unix_server(lambda: HeldCall(self), sock=listening, backlog=_BACKLOG)
 
     def shut(self) -> None:
-        """Take no new calls."""
+        """Accept no new calls."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -105,7 +105,7 @@ class WaitingRoom:
 
     @property
     def idle(self) -> bool:
-        """Whether it has no call and takes none."""
+        """Whether it has no calls and accepts none."""
         return self._server is None and not self.calls
 
     @property
@@ -146,7 +146,7 @@ class WaitingRoom:
             return problem(error, request_id)
 
     def left(self, call: HeldCall) -> None:
-        """A call does not wait any more."""
+        """Remove a call that no longer waits."""
         self._waiting.pop(call, None)
         self._note()
 
@@ -187,7 +187,7 @@ class WaitingRoom:
                 call.transport.abort()
 
     def look(self) -> None:
-        """Refuse calls whose time is over, and drop those whose callers have left unnoticed."""
+        """Refuse calls whose time is over, and drop those whose callers have left."""
         now = self.now()
         for call in [call for call in self.calls if call.expires_at <= now]:
             if call in self._waiting:
@@ -242,7 +242,7 @@ class WaitingRoom:
         call.handing_over = False
 
     def release(self, address: Address) -> None:
-        """A connection to a replica is closed."""
+        """Note that a connection to a replica was closed."""
         self._open_to[address] -= 1
         if not self._open_to[address]:
             del self._open_to[address]

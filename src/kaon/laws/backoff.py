@@ -19,7 +19,7 @@ class Backoff(Model):
 def delay_s(backoff: Backoff, failures: int, jitter: float = 0.0) -> float:
     """Seconds to wait after `failures` failures in a row; 0 after none.
 
-    `jitter` in [0, 1) is drawn by the caller, so that many who failed together do not come back together:
+    `jitter` in [0, 1) is drawn by the caller, so that callers that failed together do not come back together:
     with a spread of 0.2 the fourth wait of 1 s doubling is 8 s at jitter 0 and 7.2 s at jitter 0.5.
     """
     if failures <= 0:

@@ -4,19 +4,19 @@ A handler that takes many rows at once costs about s(n) = a n + b seconds for n 
 per batch, so larger batches serve more rows a second, and a row that waits for others pays with its own
 time. The rules, in order:
 
-1. *Nobody waits for nothing.* A free slot takes, at once, all that arrived in this turn of the loop.
-   Timers would double the latency of a lone call and gain nothing that rule 2 does not give.
-2. *Gather while busy.* What arrives while every slot works is the next batch; under load this fills
-   batches by itself.
+1. *A free slot is used at once*, for all calls that arrived in this turn of the loop. Timers would double
+   the latency of a lone call, and gain nothing beyond rule 2.
+2. *Gather while busy.* Calls that arrive while every slot is busy are the next batch; under load this
+   fills batches.
 3. *Rows are counted, not calls.* A batch never has more rows than `max_size`. A call is kept whole;
    one that alone is larger than `max_size` is cut by `parts` and put together again by the caller.
 4. *A target bounds the size.* With `latency_s`, a batch takes as many rows as the learnt s(n) allows in
-   what is left of the oldest row's time, but never fewer than a batch of half the target: a saturated
+   the rest of the oldest row's time, but never fewer than a batch of half the target: a saturated
    slot makes each row wait for one batch and ride in the next, so that is the size it can sustain.
-   Shrinking further would lower the throughput and make everybody later.
-5. `max_wait_s` above zero is the user's wish to hold an idle slot for company, at most that long.
+   A smaller one would lower the throughput and make every call later.
+5. With `max_wait_s` above zero an idle slot is held for more calls, at most that long.
 
-s(n) is learnt by `service_time`. All is pure: state and time come in as values.
+s(n) is learnt by `service_time`. Pure: state and time are values.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from kaon.types.service import Batch
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What the batcher sees: the rows of each waiting call, oldest first, and how busy the handler is."""
+    """The input of the decision: the rows of each waiting call, oldest first, and how busy the handler is."""
 
     rows: tuple[int, ...]
-    """Those that the next batch could take, and one more."""
+    """Of the calls that the next batch could take, and one more."""
     oldest_wait_s: float = 0.0
     running: int = 0
     """Batches at work now."""
@@ -51,22 +51,22 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Release nothing; ask again when something changes, or after `again_s` at the latest."""
+    """Release nothing; decide again when something changes, or after `again_s` at the latest."""
 
     reason: str
     again_s: float | None = None
 
 
-def decide(spec: Batch, cost: ServiceTime, seen: Waiting) -> Release | Hold:
-    """What to do with the waiting calls."""
-    if not seen.rows:
+def decide(spec: Batch, cost: ServiceTime, waiting: Waiting) -> Release | Hold:
+    """The decision on the waiting calls."""
+    if not waiting.rows:
         return Hold("no calls are queued")
-    if seen.running >= seen.slots:
+    if waiting.running >= waiting.slots:
         return Hold("gathering while busy")
-    most = limit(spec, cost, seen.oldest_wait_s)
-    calls, rows = _prefix(seen.rows, most)
-    full = calls < len(seen.rows) or rows >= most
-    left_s = spec.max_wait_s - seen.oldest_wait_s
+    most = limit(spec, cost, waiting.oldest_wait_s)
+    calls, rows = _prefix(waiting.rows, most)
+    full = calls < len(waiting.rows) or rows >= most
+    left_s = spec.max_wait_s - waiting.oldest_wait_s
     if not full and left_s > 0:
         return Hold("waiting for more calls", again_s=left_s)
     return Release(calls, rows, "full" if full else "a slot is free")

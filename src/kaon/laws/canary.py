@@ -1,18 +1,18 @@
-"""How far a canary may go: its share of the traffic, step by step, as the calls that it answered show.
+"""The progress of a canary: its share of the traffic, step by step, by the calls that it answers.
 
-A step gives the new revision a share of the calls, on enough replicas for it. It counts what both revisions answer
-from then on, and asks `kaon.laws.sequential` at each look whether the new one is worse by more than is allowed, in
-two ways: *errors*, the share of calls that failed; and *slowness*, the share that took longer than the old revision's
+A step gives the new revision a share of the calls, on enough replicas for it. From then on the answers of both
+revisions are counted, and `kaon.laws.sequential` tests whether the new one is worse by more than is allowed, in two
+ways: *errors*, the share of failed calls; and *slowness*, the share of calls that took longer than the old revision's
 p99 times `slower`, of which the old one has about 1 % by definition, and the new one may have 1 % more.
 
-- Worse, as soon as it is known: the rollout stops, and everything goes back.
-- Passed: the step lasted `step_s`, the new revision answered `min_calls`, of as many the times were judged (but where
-  the old revision has too few calls to tell what is slow), and neither test leans to worse. One that leans so without
-  being sure is waited for: it is known sooner or later.
-- No calls: nothing is known, and it waits.
+- Worse: as soon as the test shows it, the rollout stops, and all calls go back to the old revision.
+- Passed: the step lasted `step_s`, the new revision answered `min_calls`, the times of as many were judged (unless the
+  old revision has too few calls to define slowness), and neither test leans to worse. A test that leans to worse
+  without being certain is waited for: it becomes certain or stops leaning.
+- No calls: the step waits.
 
-The level is shared by all tests of all steps, so that a canary as good as the old revision is ever sent back with a
-probability of at most 5 %.
+The level is shared by all tests of all steps: a canary as good as the old revision is ever sent back with a probability
+of at most 5 %.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ from kaon.types.deployment import (
 from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample
 
 LEVEL = 0.05
-"""Probability at most that a good canary is sent back."""
+"""Largest probability that a good canary is sent back."""
 
 SLOW_MARGIN = 0.01
 NOISE_S = 0.005
-"""So much more than the old revision's p99 is no slowness, whatever the ratio."""
+"""A smaller difference from the old revision's p99 is no slowness."""
 
 WARM_S = 5.0
-"""New replicas' first calls are slow: for so long after a share is in force, times are not judged."""
+"""Times are not judged for so long after a share is in force: the first calls of new replicas are slow."""
 
 LOOK_S = 2.0
 LATE_S = 2.0
-"""Calls are counted when they are so old: by then all clouds have told of them."""
+"""Age at which calls are counted: by then all clouds have reported them."""
 
 BRIEF_S = 5.0
-"""An older sample does not tell how many calls are open."""
+"""Age of the oldest sample whose open calls count."""
 
 BACK_S = 600.0
 _TYPICAL_CALLS = 100
-"""Calls from which it is told what the old revision's p99 is, of the last `BACK_S`."""
+"""Least calls of the last `BACK_S` for the old revision's p99."""
 
 
 def follow(
-    spec: DeploymentSpec, status: RolloutStatus, target: int, anew: bool, samples: Sequence[Sample], now: float
+    spec: DeploymentSpec, status: RolloutStatus, target: int, restarted: bool, samples: Sequence[Sample], now: float
 ) -> CanaryStatus | None:
-    """The canary of `target` with all calls counted and judged; None when there is nothing to try it beside."""
+    """The canary of `target` with all calls counted and judged; None: there is no canary or no old revision."""
     rules, stable = spec.rollout.canary, status.stable
     if rules is None or stable is None or stable == target:
         return None
     canary, stopped = status.canary, status.state is RolloutState.STOPPED
-    if canary is None or canary.revision != target or (stopped and anew):
+    if canary is None or canary.revision != target or (stopped and restarted):
         canary, stopped = CanaryStatus(revision=target, since=now, until=now), False
     if stopped:
         return canary
@@ -79,7 +79,7 @@ def passed(rules: Canary, canary: CanaryStatus) -> bool:
 
 
 def share(rules: Canary, canary: CanaryStatus) -> int:
-    """Per cent of the calls that it should get at its step."""
+    """Per cent of the calls for its step."""
     return rules.steps[min(canary.step, len(rules.steps) - 1)]
 
 
@@ -89,12 +89,12 @@ def needs(percent: int, count: int) -> int:
 
 
 def weight(percent: int, ready: int, count: int) -> int:
-    """Per cent of the calls for `ready` replicas of it: as it should get, but no more than they can take."""
+    """Per cent of the calls for `ready` replicas of it: those of the step, but no more than they can take."""
     return min(percent, 100 * ready // count) if count else 0
 
 
 def worse(canary: CanaryStatus, stable: int) -> str:
-    """Why it must go back; empty when nothing says so."""
+    """Why it must go back; empty: it need not."""
     bad = next((gate for gate in canary.gates if gate.verdict == SequentialVerdict.WORSE), None)
     if bad is None or canary.promoted:
         return ""
@@ -105,7 +105,7 @@ def worse(canary: CanaryStatus, stable: int) -> str:
 
 
 def moved(rules: Canary, canary: CanaryStatus, given: int, now: float) -> CanaryStatus:
-    """It after a look at which `given` per cent of the calls are its: its share in force, or the next step."""
+    """The canary after a pass in which it gets `given` per cent of the calls: its share in force, or the next step."""
     if not canary.in_force:
         if given < share(rules, canary):
             return canary.model_copy(update={"reason": ""})
@@ -116,7 +116,7 @@ def moved(rules: Canary, canary: CanaryStatus, given: int, now: float) -> Canary
     if missing:
         name = "All steps are passed" if at_end else f"Step {canary.step + 1} of {len(rules.steps)}"
         return canary.model_copy(update={"reason": f"{name}, {given} % of the calls: {missing}."})
-    # What the step showed stays until the next one's share is in force, so that it can be told.
+    # The step's results stay until the next one's share is in force, so that they can be reported.
     return canary.model_copy(update={"step": canary.step + 1, "since": now, "in_force": False, "reason": ""})
 
 
@@ -139,7 +139,7 @@ def _missing(rules: Canary, canary: CanaryStatus, now: float) -> str:
 
 
 def _counted(rules: Canary, canary: CanaryStatus, stable: int, samples: Sequence[Sample], now: float) -> CanaryStatus:
-    """It with the calls that ended since the last look, both revisions'."""
+    """The canary with the calls of both revisions that ended since the last pass."""
     until = min(now - LATE_S, max((sample.at_s for sample in samples), default=0.0))
     if until - canary.until < LOOK_S - 0.1:
         return canary
@@ -157,10 +157,10 @@ def _counted(rules: Canary, canary: CanaryStatus, stable: int, samples: Sequence
 
 
 def _added(arm: CanaryArm, samples: Sequence[Sample], span: tuple[float, float], slow_s: float | None) -> CanaryArm:
-    """With the calls of the samples that end within `span`; of their times only when it is known what is slow.
+    """With the calls of the samples that end within `span`; with their times only when `slow_s` is given.
 
-    A call that its caller gives up is answered by nobody: it is known by having arrived, and not being open any more.
-    One that is open for longer than `slow_s` is slow, whenever it ends.
+    A call that its caller gives up has no answer: it is counted as one that arrived and is not open any more. One that
+    is open for longer than `slow_s` is slow, whenever it ends.
     """
     after, until = span
     fresh = [s for s in samples if after < s.at_s <= until and s.codes is not None]
@@ -193,7 +193,7 @@ def _open(samples: Iterable[Sample], at_s: float) -> int:
 
 
 def _slow_s(rules: Canary, old: Sequence[Sample]) -> float | None:
-    """From when on a call is slow: the next bound of the histograms, so that slow calls are counted, not estimated."""
+    """The time above which a call is slow: a bound of the histograms, so that slow calls are counted exactly."""
     whole = _whole(sample.latency for sample in old)
     p99_s = quantile(whole, 0.99)
     if p99_s is None or sum(whole.values()) < _TYPICAL_CALLS:

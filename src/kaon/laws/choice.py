@@ -1,4 +1,4 @@
-"""What a deployment's spec and its service mean for scaling: the law with its parameters, and the bounds."""
+"""The scaling law and the bounds of a deployment, from its spec and its service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_ONCE = 16
 
 
 def bounds(scaling: Scaling) -> Bounds:
-    """Between how many replicas the law may choose."""
+    """The allowed numbers of replicas."""
     return Bounds(scaling.min, scaling.max, scaling.floors)
 
 
@@ -25,7 +25,7 @@ def max_batch(service: ServiceSpec) -> int:
 
 
 def max_wait_s(service: ServiceSpec) -> float:
-    """The longest that one of its handlers lets a batch wait for company; 0 without batching."""
+    """The longest time that one of its handlers holds a batch for more calls; 0 without batching."""
     return max((endpoint.batch.max_wait_s for endpoint in service.endpoints if endpoint.batch), default=0.0)
 
 

@@ -1,7 +1,7 @@
-"""Which way of following the load would have been best: many candidates, scored on the calls that arrived.
+"""A contest of policies for following the load: many candidates, scored on the calls that arrived.
 
 No fixed parameters win on every load. Where load is smooth, a tight margin and a short memory are cheap and
-safe; where bursts are shorter than a start, following is useless and holding yesterday's peak wins. As
+safe; where bursts are shorter than a start, following is useless and holding the last peak wins. As
 arrivals do not depend on the number of replicas, it can be computed afterwards what *every* candidate
 would have missed and paid, without trying it. Each candidate is a triple:
 
@@ -10,11 +10,11 @@ would have missed and paid, without trying it. Each candidate is a triple:
 - the *staffing* (share, beta): need(d) = ceil(share d + beta sqrt(d)). A beta above 0 is square-root staffing;
   a share below 1 holds less than the peak, for peaks that are rarer than the error budget.
 
-Its capacity now is what it has wanted for a whole start time without interruption, for a replica ordered
-later is not there yet, and one let go meanwhile is gone. What it cannot do waits; once the wait is
-longer than a call has, all that arrive are late, until it is worked off. Misses and cost fade over `MEMORY_S`, and
-the cheapest candidate whose misses are allowed is followed. All of this costs about a hundred additions an
-observation, because need is monotone: extremes are kept per demand and hold, not per candidate.
+Its capacity is the least that it has wanted during the last start time: a replica ordered later is not ready
+yet, and one that was stopped meanwhile is gone. Work beyond the capacity waits; once the wait is longer than a
+call may take, all arriving calls are late, until the backlog is worked off. Misses and cost fade over `MEMORY_S`, and
+the cheapest candidate whose misses are allowed is chosen. This costs about a hundred additions per observation,
+because need is monotone: extremes are kept per demand and hold, not per candidate.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ STAFFINGS = (
 )
 MEMORY_S = 2700.0
 TRUSTED_AFTER_S = 240.0
-"""Until so much time was observed, the cautious `FIRST` is followed."""
+"""For the first seconds the cautious `FIRST` is followed."""
 FIRST = (0, 2, 8)
 """Steady demand held for 300 s, with a beta of 1."""
 _MOST_WEIGHT = 1e9
 _REMEMBERED = 16_384
 """Size of the cache of `needs`: peaks stay for long, so nearly all demands are in it."""
 _BETTER = 0.98
-"""A newcomer must cost less than this share of the incumbent's cost."""
+"""A new choice must cost less than this share of the cost of the present one."""
 
 
 class Contest(NamedTuple):
-    """What every candidate would have missed and paid, and all work.
+    """The missed work and the cost of every candidate, and all work.
 
     The sums fade relative to new terms: each term has a larger `weight` than the one before, the same for all sums.
     """
 
     start_s: float
     holds: Peaks
-    """Of each demand, by hold."""
+    """The peaks of each demand, by hold."""
     lows: Peaks
-    """The least of these for a whole start, negated."""
+    """The lowest of these during a start, negated."""
     backlogs: tuple[float, ...]
     missed: tuple[float, ...]
     paid: tuple[float, ...]
@@ -88,7 +88,7 @@ def need(demand: float, share: float, beta: float) -> int:
 
 
 def step(
-    known: Contest,
+    state: Contest,
     at_s: float,
     span_s: float,
     demands: tuple[float, ...],
@@ -97,14 +97,14 @@ def step(
     patience_s: float,
     margin: float = 1.0,
 ) -> Contest:
-    """`known` after `work` replica-seconds arrived in `span_s`.
+    """The contest after `work` replica-seconds arrived in `span_s`.
 
-    A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves. Every demand, those held from
-    before too, is provided for `margin` times.
+    A call may wait `slack_s` and still be in time; after `patience_s` its caller leaves. All demands, also held ones,
+    are multiplied by `margin`.
     """
-    holds = known.holds.add(at_s, [demand for demand in demands for _ in HOLDS_S])
+    holds = state.holds.add(at_s, [demand for demand in demands for _ in HOLDS_S])
     peaks = holds.values()
-    lows = known.lows.add(at_s, [-peak for peak in peaks])
+    lows = state.lows.add(at_s, [-peak for peak in peaks])
     able: list[float] = []
     for low in lows.values():
         able += needs(-low * margin)
@@ -113,33 +113,33 @@ def step(
         needed += needs(peak * margin)
     backlogs = [
         left if (left := before + work - count * span_s) > 0 else 0.0
-        for before, count in zip(known.backlogs, able, strict=True)
+        for before, count in zip(state.backlogs, able, strict=True)
     ]
-    weight = known.weight * math.exp(min(span_s / MEMORY_S, 50.0))
+    weight = state.weight * math.exp(min(span_s / MEMORY_S, 50.0))
     weighted_s, lost = span_s * weight, work * weight
-    paid = [before + count * weighted_s for before, count in zip(known.paid, needed, strict=True)]
-    missed = list(known.missed)
+    paid = [before + count * weighted_s for before, count in zip(state.paid, needed, strict=True)]
+    missed = list(state.missed)
     for candidate in compress(range(len(backlogs)), backlogs):
         backlog, count = backlogs[candidate], able[candidate]
         if backlog > count * slack_s:
             missed[candidate] += lost
         if backlog > count * patience_s:
             backlogs[candidate] = count * patience_s
-    done = known.work + lost
+    done = state.work + lost
     if weight > _MOST_WEIGHT:
         missed, paid, done = [m / weight for m in missed], [p / weight for p in paid], done / weight
         weight = 1.0
     return Contest(
-        known.start_s,
+        state.start_s,
         holds,
         lows,
         tuple(backlogs),
         tuple(missed),
         tuple(paid),
         done,
-        known.seen_s + span_s,
+        state.seen_s + span_s,
         weight,
-        known.chosen,
+        state.chosen,
     )
 
 
@@ -149,24 +149,24 @@ def needs(demand: float) -> tuple[float, ...]:
     return tuple([float(need(demand, share, beta)) for share, beta in STAFFINGS])
 
 
-def choose(known: Contest, allowed: float) -> Contest:
-    """`known`, following the cheapest candidate that missed no more than the share `allowed` of the work."""
-    if known.seen_s < TRUSTED_AFTER_S:
-        return known
-    missed, paid, limit = known.missed, known.paid, allowed * known.work
+def choose(state: Contest, allowed: float) -> Contest:
+    """The contest, with the cheapest candidate chosen that missed at most the share `allowed` of the work."""
+    if state.seen_s < TRUSTED_AFTER_S:
+        return state
+    missed, paid, limit = state.missed, state.paid, allowed * state.work
     best, least = None, math.inf
     for candidate, cost in enumerate(paid):
         if cost < least and missed[candidate] <= limit:
             best, least = candidate, cost
     if best is None:
         best = min(range(len(paid)), key=lambda candidate: (missed[candidate], paid[candidate]))
-    elif missed[known.chosen] <= limit and least > _BETTER * paid[known.chosen]:
-        return known
-    return known if best == known.chosen else known._replace(chosen=best)
+    elif missed[state.chosen] <= limit and least > _BETTER * paid[state.chosen]:
+        return state
+    return state if best == state.chosen else state._replace(chosen=best)
 
 
 class WantedReplicas(NamedTuple):
-    """What the followed candidate wants now, and which it is."""
+    """The replicas that the chosen candidate wants, with its demand and parameters."""
 
     replicas: int
     demand: float
@@ -175,10 +175,10 @@ class WantedReplicas(NamedTuple):
     beta: float
 
 
-def wanted(known: Contest, climbing: float = 0.0, margin: float = 1.0) -> WantedReplicas:
-    """What the followed candidate wants now, or wants for a demand of `climbing` when that is more; held demands are
-    provided for `margin` times."""
-    pair, staffing = divmod(known.chosen, len(STAFFINGS))
-    demand = max(known.holds.values()[pair] * margin, climbing)
+def wanted(state: Contest, climbing: float = 0.0, margin: float = 1.0) -> WantedReplicas:
+    """The replicas that the chosen candidate wants, at least for the demand `climbing`; held demands are multiplied by
+    `margin`."""
+    pair, staffing = divmod(state.chosen, len(STAFFINGS))
+    demand = max(state.holds.values()[pair] * margin, climbing)
     share, beta = STAFFINGS[staffing]
     return WantedReplicas(need(demand, share, beta), demand, HOLDS_S[pair % len(HOLDS_S)], share, beta)

@@ -1,7 +1,7 @@
-"""How long a replica that is not wanted any more may take to finish what it was asked before. Pure.
+"""How long a replica that is to stop may take to finish its calls. Pure.
 
-As long as the longest call that its callers were promised: a rollout, a lower scale or a restart breaks no call that is
-within its own time limit.
+As long as the longest allowed call: a rollout, a lower scale or a restart breaks no call that is within its own time
+limit.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from kaon.types.service import ServiceSpec
 
 LEAST_S = 30.0
 MOST_S = 600.0
-"""Also what a call without a time limit gets."""
+"""Also for calls without a time limit."""
 
 
 def drain_s(given: float | None, service: ServiceSpec | None) -> float:
-    """Seconds. `given` by the deployment counts; None: by the endpoints of `service`, None: nobody knows them.
+    """Seconds: those `given` by the deployment, else by the endpoints of `service`; None: the service is unknown.
 
-    A mounted app says nothing of time limits, so it has none.
+    A mounted app declares no time limits, so it counts as without one.
     """
     if given is not None:
         return given

@@ -1,7 +1,7 @@
-"""A rate some seconds ahead: level and trend (Holt, 1957), and how far they were off.
+"""A forecast of a rate: level and trend (Holt, 1957), and the error of earlier forecasts.
 
-The error that counts is the one at the horizon: each forecast is kept until its time has come, and the
-spread of what it missed by widens the next ones. A quantile of 0.9 is 1.28 spreads above the middle.
+The error is that at the horizon: each forecast is kept until its time, and the spread of the errors widens
+the next ones. A quantile of 0.9 is 1.28 spreads above the middle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _QUANTILE_90 = 1.2816
 
 
 class Forecast(NamedTuple):
-    """Level (per second), trend (per second, per second), mean square error, and forecasts to be judged."""
+    """Level (per second), trend (per second, per second), mean square error, and forecasts whose time has not come."""
 
     level: float = 0.0
     trend: float = 0.0
@@ -33,17 +33,17 @@ class Forecast(NamedTuple):
         return self.ahead(horizon_s) + _QUANTILE_90 * math.sqrt(self.square_error)
 
 
-def learn(known: Forecast, at_s: float, rate: float, horizon_s: float) -> Forecast:
-    """`known` after the rate at `at_s` was seen to be `rate`."""
-    if known.at_s is None:
+def learn(forecast: Forecast, at_s: float, rate: float, horizon_s: float) -> Forecast:
+    """The forecast after the observed `rate` at `at_s`."""
+    if forecast.at_s is None:
         return Forecast(level=rate, at_s=at_s)
-    step_s = max(at_s - known.at_s, 1e-9)
+    step_s = max(at_s - forecast.at_s, 1e-9)
     keep = math.exp(-step_s / _LEVEL_S)
-    expected = known.level + known.trend * step_s
+    expected = forecast.level + forecast.trend * step_s
     level = keep * expected + (1 - keep) * rate
     keep = math.exp(-step_s / _TREND_S)
-    trend = keep * known.trend + (1 - keep) * (level - known.level) / step_s
-    square_error, pending = known.square_error, known.pending
+    trend = keep * forecast.trend + (1 - keep) * (level - forecast.level) / step_s
+    square_error, pending = forecast.square_error, forecast.pending
     while pending and pending[0][0] <= at_s:
         keep = math.exp(-step_s / _SPREAD_S)
         square_error = keep * square_error + (1 - keep) * (rate - pending[0][1]) ** 2

@@ -1,15 +1,15 @@
-"""How long the last replica stays without a call: as long as a start costs, then as idle gaps have taught.
+"""How long the last replica stays without calls: as long as a start costs, later by the idle gaps so far.
 
-Going to zero in a gap between calls is the ski-rental problem: keeping the replica pays its time, letting it go pays
-a start, and nobody knows how long the gap will be. Whoever keeps it for as long as a start costs never pays more
-than twice what a clairvoyant would (Karlin, Manasse, Rudolph, Sleator, "Competitive snoopy caching", Algorithmica 3,
-1988), and no fixed rule does better in the worst case. Once `ENOUGH` gaps are known, the time t is chosen that
-would have cost least over them, with C what a start costs and g a gap:
+Going to zero in a gap between calls is the ski-rental problem: a kept replica costs its time, a stopped one costs a
+start, and the length of the gap is unknown. Keeping it for as long as a start costs never pays more than twice the
+optimum (Karlin, Manasse, Rudolph, Sleator, "Competitive snoopy caching", Algorithmica 3, 1988), and no fixed rule does
+better in the worst case. After `ENOUGH` gaps, the time t is chosen that would have cost least over them, with C the
+cost of a start and g a gap:
 
     sum over gaps of  min(g, t)  +  C where g > t
 
-What a start costs is its own time, and the waiting of whoever is held through it: a second of that is worth
-`WAITING` replica-seconds, by the objective's weights of latency and cost.
+The cost of a start is its own time, and the waiting of the callers that it holds: a second of that is worth `WAITING`
+replica-seconds, by the objective's weights of latency and cost.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from kaon.types.objective import Objective
 
 ENOUGH = 50
-"""Idle gaps that must be known before they are gone by."""
+"""Least number of idle gaps for a decision by them."""
 WAITING = 60.0
-"""A second that a caller waits for a start is worth a minute of a replica."""
+"""Replica-seconds that a second of a waiting caller is worth."""
 LEAST_S, MOST_S = 60.0, 4 * 3600.0
-"""Nothing is let go sooner, however cheap a start is: a stop and a start have their own cost; nor kept for longer."""
+"""Bounds of the time: a stop and a start have their own cost, however short a start is."""
 _FORGETTING = 0.99
 _PER_DOUBLING = 4
 _BUCKETS = math.ceil(_PER_DOUBLING * math.log2(MOST_S / LEAST_S)) + 1
@@ -33,15 +33,15 @@ _BUCKETS = math.ceil(_PER_DOUBLING * math.log2(MOST_S / LEAST_S)) + 1
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Idle gaps longer than `LEAST_S`, faded: how many of each length, and their summed length, seconds."""
+    """Idle gaps longer than `LEAST_S`: their number, and, faded, how many of each length and their summed lengths."""
 
-    known: int = 0
+    count: int = 0
     counts: tuple[float, ...] = (0.0,) * _BUCKETS
     lengths_s: tuple[float, ...] = (0.0,) * _BUCKETS
 
 
 def learn(gaps: Gaps, gap_s: float) -> Gaps:
-    """`gaps` after one more; what would not have ended a replica in any case teaches nothing."""
+    """The gaps with one more; one that is too short to stop a replica does not count."""
     if gap_s <= LEAST_S:
         return gaps
     last = _BUCKETS - 1
@@ -50,11 +50,11 @@ def learn(gaps: Gaps, gap_s: float) -> Gaps:
     lengths = [length * _FORGETTING for length in gaps.lengths_s]
     counts[bucket] += 1
     lengths[bucket] += gap_s
-    return Gaps(gaps.known + 1, tuple(counts), tuple(lengths))
+    return Gaps(gaps.count + 1, tuple(counts), tuple(lengths))
 
 
-def recall(busy: Iterable[tuple[float, float]]) -> Gaps:
-    """The gaps between spans (begin, end) in which somebody called, epoch seconds, in order of their ends."""
+def gaps_between(busy: Iterable[tuple[float, float]]) -> Gaps:
+    """The gaps between spans (begin, end) with calls, epoch seconds, in order of their ends."""
     gaps, until = Gaps(), math.inf
     for begin, end in busy:
         gaps = learn(gaps, begin - until)
@@ -63,7 +63,7 @@ def recall(busy: Iterable[tuple[float, float]]) -> Gaps:
 
 
 def start_cost_s(start_s: float, objective: Objective) -> float:
-    """What a start of `start_s` seconds costs, in replica-seconds."""
+    """The cost of a start of `start_s` seconds, in replica-seconds."""
     weights = objective.weights
     if weights.cost <= 0:
         return math.inf
@@ -73,9 +73,9 @@ def start_cost_s(start_s: float, objective: Objective) -> float:
 def keep_s(gaps: Gaps, cost_s: float) -> float:
     """How long to keep the last replica, in seconds, when a start costs `cost_s` replica-seconds."""
     rented = min(max(cost_s, LEAST_S), MOST_S)
-    if gaps.known < ENOUGH or math.isinf(cost_s):
+    if gaps.count < ENOUGH or math.isinf(cost_s):
         return rented
-    # Between two bounds of buckets keeping longer only pays more, so only the bounds can be best.
+    # Between two bounds of buckets a longer time only costs more, so the best one is a bound.
     paid_s, longer = 0.0, sum(gaps.counts)
     best_s, least = LEAST_S, longer * (LEAST_S + cost_s)
     for bucket in range(_BUCKETS - 1):
@@ -88,5 +88,5 @@ def keep_s(gaps: Gaps, cost_s: float) -> float:
 
 
 def bound_s(bucket: int) -> float:
-    """The longest gap that a bucket holds; the last one's are longer still."""
+    """The longest gap in a bucket; the last bucket has no bound."""
     return LEAST_S * 2 ** ((bucket + 1) / _PER_DOUBLING) if bucket < _BUCKETS - 1 else math.inf

@@ -1,7 +1,7 @@
 """The loss of a window of traffic, and its raw parts.
 
-Taken literally, w1 (t - t*) + w2 (r* - r) + w3 (u* - u) pays for being faster than anybody needs and
-for dropping calls. So each part is zero where its target is met:
+A plain w1 (t - t*) + w2 (r* - r) + w3 (u* - u) would reward latencies below the target, and dropped
+calls. So each part is zero where its target is met:
 
     Lt = mean over calls of min(tau softplus((T / t* - 1) / tau), 3)      tau = 0.05
     Lr = (r* - r)+ / (1 - r*)                          r = answered well in time / arrived
@@ -25,9 +25,9 @@ SOFTNESS = 0.05
 WORST_LATENCY = 3.0
 LEAST_PRICE, MOST_PRICE, PRICE_STEP = 1.0, 50.0, 0.5
 BURN_S = 1800.0
-"""How far back the burn rate of the error budget reaches."""
+"""Time constant of the burn rate of the error budget."""
 LEAST_CALLS = 50
-"""Windows with fewer calls are merged with the next: their shares mean nothing."""
+"""Windows with fewer calls are merged with the next one."""
 OVERLOAD = 2.0
 """k: how much worse it is to be above the band than below it."""
 
@@ -54,7 +54,7 @@ class LossInputs:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A window's loss and what it is made of; the shares as measured stand beside."""
+    """A window's loss, its parts, and the measured shares."""
 
     total: float
     latency: float
@@ -78,12 +78,12 @@ def merge(first: LossInputs, second: LossInputs) -> LossInputs:
 
 
 def merged(windows: list[LossInputs]) -> list[LossInputs]:
-    """`windows` with those of too few calls joined to the next; a poor rest joins the last."""
+    """`windows` where those with too few calls are joined to the next one; the rest is joined to the last."""
     return [whole for whole, _ in joined(windows)]
 
 
 def joined(windows: list[LossInputs]) -> list[tuple[LossInputs, int]]:
-    """The windows as `merged`, and of how many each is."""
+    """The windows as `merged`, each with the number of its parts."""
     out: list[tuple[LossInputs, int]] = []
     held: tuple[LossInputs, int] | None = None
     for window in windows:
@@ -97,18 +97,18 @@ def joined(windows: list[LossInputs]) -> list[tuple[LossInputs, int]]:
     return out
 
 
-def loss(objective: Objective, seen: LossInputs, reference_s: float, price: float = LEAST_PRICE) -> Loss:
-    """The loss of `seen`.
+def loss(objective: Objective, inputs: LossInputs, reference_s: float, price: float = LEAST_PRICE) -> Loss:
+    """The loss of `inputs`.
 
-    `reference_s` is what a call should cost, in replica-seconds; `price` is the dual variable y.
+    `reference_s` is the reference cost of a call, in replica-seconds; `price` is the dual variable y.
     """
-    calls = max(seen.arrivals, 1)
-    completed = seen.well / seen.arrivals if seen.arrivals else 1.0
-    busy = seen.busy_s / seen.ready_s if seen.ready_s > 0 else 0.0
-    latency = seen.latency_losses / calls
+    calls = max(inputs.arrivals, 1)
+    completed = inputs.well / inputs.arrivals if inputs.arrivals else 1.0
+    busy = inputs.busy_s / inputs.ready_s if inputs.ready_s > 0 else 0.0
+    latency = inputs.latency_losses / calls
     completion = max(0.0, objective.completion - completed) / (1 - objective.completion)
-    utilisation = _band(busy, objective.utilisation) if seen.arrivals and seen.ready_s > 0 else 0.0
-    cost = seen.paid_s / calls / reference_s if seen.arrivals else 0.0
+    utilisation = _band(busy, objective.utilisation) if inputs.arrivals and inputs.ready_s > 0 else 0.0
+    cost = inputs.paid_s / calls / reference_s if inputs.arrivals else 0.0
     weights = objective.weights
     total = weights.cost * cost + weights.latency * latency + weights.utilisation * utilisation + price * completion
     return Loss(total, latency, completion, utilisation, cost, completed, busy)
@@ -116,9 +116,9 @@ def loss(objective: Objective, seen: LossInputs, reference_s: float, price: floa
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a missed call costs: the dual variable y of the constraint that completion is.
+    """The price of a missed call: the dual variable y of the constraint on completion.
 
-    `burn` is how many times as fast as it lasts the error budget was spent, over half an hour, faded.
+    `burn` is the burn rate of the error budget over half an hour, faded; at 1 the budget is used up exactly.
     """
 
     value: float = LEAST_PRICE

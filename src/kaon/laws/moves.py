@@ -1,14 +1,14 @@
-"""Which replicas run next, and what share of the traffic each revision gets: single moves of a rollout.
+"""The moves of a rollout: which replicas run next, and the share of the traffic of each revision.
 
-With `count` replicas wanted and a surge of s, what always holds:
-- a replica that is ready is only taken away when `count` others are ready, or when fewer are wanted now;
-- at most count + s replicas are assigned, or as many as were when fewer became wanted; while a new revision is on
+With `count` desired replicas and a surge of s, always:
+- a ready replica is removed only when `count` others are ready, or when fewer are desired now;
+- at most count + s replicas are assigned, or as many as before when fewer became desired; while a new revision is on
   trial, at most count and as many as its share needs;
-- more replicas start only as others make room, so only when started ones are ready;
-- a replica that is dead and of no use never blocks a move: what takes its place is a ready one.
+- more replicas start only when others make room, so only when started ones are ready;
+- a dead replica never blocks a move: a ready one takes its place.
 
-Replicas are chosen by ordinal, not counted, so that of three the dead one goes, not the third. A new replica gets an
-ordinal that nobody reports, so that it is never a dying one of the same name.
+Replicas are chosen by ordinal, so that of three the dead one is removed, not the third. A new replica gets an ordinal
+that is not reported, so that it never has the name of one that is still stopping.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kaon.laws.replica_states import OrdinalsByRevision, ReplicaStates
 def take_over(
     before: OrdinalsByRevision, goal: int, count: int, surge: int, world: ReplicaStates, *, hopeless: bool
 ) -> OrdinalsByRevision:
-    """One move towards `count` replicas of `goal` and none of others; `hopeless` others that are dead just go."""
+    """One move towards `count` replicas of `goal` and none of others; `hopeless`: dead ones of others are removed."""
     goal_now = _shrink(before.get(goal, frozenset()), count, goal, world)
     others = {revision: ordinals for revision, ordinals in before.items() if revision != goal}
     others = _replace(others, len(world.ready(goal, goal_now)), count, world, hopeless=hopeless)
@@ -41,7 +41,7 @@ def try_out(
 ) -> OrdinalsByRevision:
     """One move towards `count` replicas of `stable` beside those of a revision on trial, and none of others.
 
-    `trial` is that revision and how many replicas its share needs. When the trial is `held`, none of it go.
+    `trial` is that revision and the number of replicas for its share. While it is `held`, none of them are removed.
     """
     revision, needed = trial
     stable_now = _shrink(before.get(stable, frozenset()), count, stable, world)
@@ -59,10 +59,9 @@ def try_out(
 
 
 def shares(ready: dict[int, int], goal: int, whole: int = 100) -> dict[int, int]:
-    """Per cent of the traffic for each revision: its share of the ready replicas; the goal's all when none is.
+    """Per cent of the traffic for each revision: its share of the ready replicas; all for the goal when none is ready.
 
-    An edge that balances over all ready replicas alike does just this; one that splits by weight does as well.
-    They add up to `whole`.
+    This is what balancing over all ready replicas does. They add up to `whole`.
     """
     total = sum(ready.values())
     if not total:
@@ -77,7 +76,7 @@ def _some(replicas: OrdinalsByRevision) -> OrdinalsByRevision:
 
 
 def _shrink(ordinals: frozenset[int], count: int, revision: int, world: ReplicaStates) -> frozenset[int]:
-    """At most `count` of `ordinals`: ready ones stay first, then low ones."""
+    """At most `count` of `ordinals`: preferably ready ones, then low ones."""
     ready = world.ready(revision, ordinals)
     return frozenset(sorted(ordinals, key=lambda o: (o not in ready, o))[: max(0, count)])
 
@@ -85,10 +84,10 @@ def _shrink(ordinals: frozenset[int], count: int, revision: int, world: ReplicaS
 def _replace(
     others: OrdinalsByRevision, ready_goal: int, count: int, world: ReplicaStates, *, hopeless: bool
 ) -> OrdinalsByRevision:
-    """`others` without those that the goal's ready replicas stand in for: dead ones, then the oldest revision's."""
+    """`others` without those that the goal's ready replicas replace: dead ones, then those of the oldest revision."""
     ready = {(r, o) for r, ordinals in others.items() for o in world.ready(r, ordinals)}
     dead = {(r, o) for r, ordinals in others.items() for o in ordinals} - ready
-    # A dead one may come back, so it counts as one of `count` until a ready one of the goal takes its place.
+    # A dead one may recover, so it counts as one of `count` until a ready one of the goal replaces it.
     spare_dead = len(dead) if hopeless else len(dead) + len(ready) + ready_goal - count
     spare_ready = len(ready) + ready_goal - count
     leave = _first(dead, spare_dead) | _first(ready, spare_ready)

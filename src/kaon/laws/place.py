@@ -1,8 +1,8 @@
-"""In which cloud a deployment runs, and whether a cloud can be relied on.
+"""The cloud of a deployment, and the phases of clouds.
 
-A deployment stays where it is for as long as that cloud exists: a move ends replicas, so neither a cloud that joins,
-nor its name, nor a silent agent is a reason for one. Only a deployment that is nowhere is placed: where its replicas
-are reported to run, else in the cloud that joined first of those that take new deployments.
+A deployment stays in its cloud for as long as that exists: a move ends replicas, so neither a new cloud nor a name nor
+a silent agent causes one. A deployment without a cloud is placed where its replicas are reported to run, else in the
+cloud that joined first of those that take new deployments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PREFERENCE = (CloudPhase.READY, CloudPhase.JOINING)
 
 @dataclass(frozen=True, slots=True)
 class CloudState:
-    """A cloud, as far as placement goes by it."""
+    """The state of a cloud that placement depends on."""
 
     name: str
     phase: CloudPhase
@@ -31,7 +31,7 @@ class CloudState:
 
 @dataclass(frozen=True, slots=True)
 class PlacementDecision:
-    """Where a deployment runs, and why. `cloud` is empty when no cloud takes it."""
+    """The cloud of a deployment, and the reason. `cloud` is empty when no cloud takes it."""
 
     cloud: str
     reason: str
@@ -39,7 +39,7 @@ class PlacementDecision:
 
 @dataclass(frozen=True, slots=True)
 class PhaseDecision:
-    """A cloud's phase, and why. `changes_at`, epoch seconds: when silence alone makes it another."""
+    """The phase of a cloud, and the reason. `changes_at`: when it changes without a report, epoch seconds."""
 
     phase: CloudPhase
     reason: str
@@ -49,8 +49,7 @@ class PhaseDecision:
 def phase(*, cordoned: bool, seen_at: float, watched_since: float, now: float) -> PhaseDecision:
     """The phase of a cloud whose agent reported last at `seen_at`, 0: never. All times are epoch seconds.
 
-    Silence counts from `watched_since` on, when this control plane began to take reports: while there was none, nobody
-    could report.
+    Silence counts from `watched_since` on, when this control plane began to accept reports.
     """
     if not seen_at:
         return PhaseDecision(CloudPhase.JOINING, "Its agent has not reported yet.")
@@ -72,21 +71,21 @@ def place(current: str, running_in: Collection[str], clouds: Sequence[CloudState
     if reported is not None:
         return PlacementDecision(reported.name, "Its replicas run there.")
     chosen = min((cloud for cloud in clouds if cloud.phase in _PREFERENCE), key=_order, default=None)
-    gone = f"Cloud '{current}' was deleted. " if current else ""
+    deleted = f"Cloud '{current}' was deleted. " if current else ""
     if chosen is None:
         phases = ", ".join(f"'{cloud.name}' is {cloud.phase}" for cloud in sorted(clouds, key=_order))
-        return PlacementDecision("", f"{gone}No cloud takes it: {phases or 'none has joined'}.")
+        return PlacementDecision("", f"{deleted}No cloud takes it: {phases or 'none has joined'}.")
     if len(by_name) == 1:
-        return PlacementDecision(chosen.name, f"{gone}It is the only cloud.")
-    return PlacementDecision(chosen.name, f"{gone}Of the clouds that take deployments it joined first.")
+        return PlacementDecision(chosen.name, f"{deleted}It is the only cloud.")
+    return PlacementDecision(chosen.name, f"{deleted}Of the clouds that take deployments it joined first.")
 
 
 def _stays(cloud: CloudState) -> str:
     match cloud.phase:
         case CloudPhase.LOST:
-            return "It runs there. The cloud is lost; it stays until that is back, or deleted."
+            return "It runs there. The cloud is lost; it stays until the cloud is back, or deleted."
         case CloudPhase.CORDONED:
-            return "It runs there. The cloud is cordoned, which moves nothing."
+            return "It runs there. The cloud is cordoned: only new deployments are kept out."
         case _:
             return "It runs there."
 

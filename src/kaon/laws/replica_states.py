@@ -1,4 +1,4 @@
-"""What a rollout sees of replicas, and how it tells of them."""
+"""The states of replicas, as a rollout reads and reports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kaon.types.model import Model
 from kaon.types.replica import INSTALL_LIMIT_S, Phase
 
 CRASHES = 3
-"""A new replica that restarted so often does not come up."""
+"""Restarts after which a new replica counts as one that does not start."""
 
 TROUBLE = frozenset({Phase.CRASHED, Phase.CONFIG_ERROR, Phase.NO_CAPACITY})
 
@@ -21,58 +21,58 @@ OrdinalsByRevision = dict[int, frozenset[int]]
 
 
 class ReplicaState(Model):
-    """What is known of one replica."""
+    """The reported state of one replica."""
 
     revision: int
     ordinal: int
     phase: Phase
     reason: str = ""
     begun_at: float = 0
-    """Epoch seconds at which its process, or else its phase, began."""
+    """When its process, or else its phase, began, epoch seconds."""
     restarts: int = 0
     exit_code: int | None = None
     last_line: str = ""
 
 
 class ReplicaStates:
-    """The replicas that are seen, by revision and ordinal."""
+    """The reported replicas, by revision and ordinal."""
 
-    def __init__(self, seen: Iterable[ReplicaState]) -> None:
-        self._seen = {(s.revision, s.ordinal): s for s in seen}
+    def __init__(self, replicas: Iterable[ReplicaState]) -> None:
+        self._by_ordinal = {(s.revision, s.ordinal): s for s in replicas}
 
     def ready(self, revision: int, ordinals: Iterable[int]) -> set[int]:
         """Those of `ordinals` that are ready."""
-        return {o for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is Phase.READY}
+        return {o for o in ordinals if (s := self._by_ordinal.get((revision, o))) and s.phase is Phase.READY}
 
     def free(self, revision: int, ordinals: frozenset[int], count: int) -> frozenset[int]:
-        """`count` ordinals beside `ordinals`: the lowest that nobody reports.
+        """`count` ordinals besides `ordinals`: the lowest that are not reported.
 
-        Where there are none yet, those that run already come first: for callers that wait at zero, the agent starts
-        a replica before it is told to.
+        Without `ordinals`, those of running replicas come first: for callers that wait at zero, the agent starts a
+        replica before a plan has it.
         """
-        used = ordinals | {o for r, o in self._seen if r == revision}
-        runs = () if ordinals else sorted(o for o in used if self._seen[revision, o].phase in _ALIVE)
+        used = ordinals | {o for r, o in self._by_ordinal if r == revision}
+        runs = () if ordinals else sorted(o for o in used if self._by_ordinal[revision, o].phase in _ALIVE)
         return frozenset(islice(chain(runs, (o for o in counting() if o not in used)), max(0, count)))
 
     def worst(self, revision: int, ordinals: Iterable[int]) -> ReplicaState | None:
-        """The replica whose trouble says most."""
-        sick = [s for o in ordinals if (s := self._seen.get((revision, o))) and s.phase is not Phase.READY]
+        """The replica with the most informative failure."""
+        failing = [s for o in ordinals if (s := self._by_ordinal.get((revision, o))) and s.phase is not Phase.READY]
         return max(
-            sick,
+            failing,
             key=lambda s: (s.phase is Phase.CONFIG_ERROR, s.phase is Phase.CRASHED, s.restarts, -s.ordinal),
             default=None,
         )
 
     def failure(self, revision: int, ordinals: Iterable[int], since: float, deadline_s: float, now: float) -> str:
-        """Why these new replicas do not come up, or an empty text.
+        """Why these new replicas do not become ready; empty: they may.
 
-        One that nobody reports is not late: its agent may be.
+        One that is not reported is not late: its agent may be.
         """
-        for s in (self._seen.get((revision, o)) for o in sorted(ordinals)):
+        for s in (self._by_ordinal.get((revision, o)) for o in sorted(ordinals)):
             if s is None or s.phase is Phase.READY:
                 continue
             if s.phase is Phase.CONFIG_ERROR or s.restarts >= CRASHES:
-                return f"Revision {revision} does not come up: {describe(s)}"
+                return f"Revision {revision} does not start: {describe(s)}"
             if now >= late_at(s, since, deadline_s):
                 if s.phase is Phase.INSTALLING:
                     return f"Revision {revision} is not installed after {INSTALL_LIMIT_S / 60:g} minutes: {describe(s)}"
@@ -81,9 +81,9 @@ class ReplicaStates:
 
 
 def late_at(s: ReplicaState, since: float, deadline_s: float) -> float:
-    """When a replica that is not ready has taken too long, in epoch seconds; `since` is when its revision was to begin.
+    """When a replica that is not ready is late, in epoch seconds; `since` is the start of its revision.
 
-    What is installed may be large, and is fetched once: the deadline is that of the start after it.
+    An installation may be large, and is done once: the deadline is that of the start after it.
     """
     if s.phase is Phase.INSTALLING:
         return since + INSTALL_LIMIT_S
@@ -100,11 +100,11 @@ def describe(s: ReplicaState) -> str:
     if s.restarts:
         parts.append(f"{s.restarts} restarts")
     last = s.last_line.strip()[:200]
-    if last and not _says(s.reason, last):
+    if last and not _contains(s.reason, last):
         parts.append(f"last line: {last}")
     return "; ".join(parts) + "."
 
 
-def _says(reason: str, last_line: str) -> bool:
-    """Whether the reason holds what the last line says, be it under the error's name."""
-    return any(said.rstrip(".") in reason for said in (last_line, last_line.partition(": ")[2]) if said)
+def _contains(reason: str, last_line: str) -> bool:
+    """Whether the reason contains the last line, with or without its error's name."""
+    return any(text.rstrip(".") in reason for text in (last_line, last_line.partition(": ")[2]) if text)

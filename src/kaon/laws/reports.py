@@ -1,8 +1,8 @@
-"""What of an agent's report is taken: what is of its own cloud, and no more of it than an honest agent sends.
+"""Which parts of an agent's report are accepted: those about its own cloud, within bounds.
 
-An agent is trusted with its own cloud and with nothing else. So each field is held against that cloud's plan: a
-replica must be in it as it is reported, or have been taken in the last report (it drains, or the plan is newer than the
-report); other fields may name the plan's deployments. Whatever is not so is dropped, and the rest is taken.
+An agent is trusted with its own cloud only. So each field is checked against that cloud's plan: a replica must be in
+it as reported, or in the last accepted report (it drains, or the plan is newer than the report); other fields may name
+the plan's deployments. Other entries are dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from kaon.types.flight import ID_LENGTH
 from kaon.types.plan import EdgeStatus, Plan, Report
-from kaon.types.replica import ReplicaStatus
+from kaon.types.replica import ReplicaStatus, WorkloadKind
 from kaon.types.traffic import Sample
 
 TEXT_MOST = 4096
@@ -30,25 +30,33 @@ Dropped = Counter[str]
 
 
 def accepted(report: Report, plan: Plan, before: Report | None) -> tuple[Report, Dropped]:
-    """What is taken of `report`, which came from the cloud of `plan`, and how much was dropped.
+    """The accepted parts of `report`, which is from the cloud of `plan`, and the dropped entries.
 
-    `before` is what was taken of the report before this one.
+    `before` is the accepted part of the last report.
     """
     dropped: Dropped = Counter()
-    known = {replica.id: _identity(replica) for replica in (before.replicas if before else ())}
-    known |= {
+    identities = {replica.id: _identity(replica) for replica in (before.replicas if before else ())}
+    jobs = {replica.id for replica in (before.replicas if before else ()) if replica.kind is WorkloadKind.JOB}
+    jobs |= {attempt.replica.id for attempt in plan.attempts}
+    identities |= {
+        attempt.replica.id: (attempt.replica.name, attempt.replica.workspace, attempt.replica.deployment, 1)
+        for attempt in plan.attempts
+    }
+    identities |= {
         spec.id: (spec.name, spec.workspace, spec.deployment, spec.revision) for spec in (*plan.replicas, *plan.standby)
     }
     replicas: dict[str, ReplicaStatus] = {}
     for replica in report.replicas:
-        if known.get(replica.id) == _identity(replica) and replica.id not in replicas:
-            replicas[replica.id] = _clipped(replica)
+        if identities.get(replica.id) == _identity(replica) and replica.id not in replicas:
+            kind = WorkloadKind.JOB if replica.id in jobs else WorkloadKind.SERVICE
+            same = replica.kind is kind
+            replicas[replica.id] = _clipped(replica if same else replica.model_copy(update={"kind": kind}))
         else:
             dropped["replicas"] += 1
     held = _of(plan, report.held, "held", dropped)
     refusals = _of(plan, report.refusals, "refusals", dropped)
     refused = _of(plan, report.edge.refused, "edge.refused", dropped)
-    taken = Report(
+    kept = Report(
         cloud=report.cloud,
         plan=report.plan[:TEXT_MOST],
         replicas=tuple(replicas.values()),
@@ -62,11 +70,11 @@ def accepted(report: Report, plan: Plan, before: Report | None) -> tuple[Report,
         held={name: min(count, HELD_MOST) for name, count in held.items() if count > 0},
         refusals={name: _ids(ids) for name, ids in refusals.items()},
     )
-    return taken, dropped
+    return kept, dropped
 
 
 def may_count(sample: Sample, plan: Plan, report: Report | None) -> bool:
-    """Whether the cloud of `plan`, whose last report is `report`, may tell of that traffic."""
+    """Whether the cloud of `plan`, whose last report is `report`, may report that traffic."""
     if sample.cloud not in ("", plan.cloud):
         return False
     if (
@@ -76,8 +84,8 @@ def may_count(sample: Sample, plan: Plan, report: Report | None) -> bool:
         return False
     if f"{sample.workspace}/{sample.deployment}" in plan.parts:
         return True
-    drains = report.replicas if report else ()
-    return any((r.workspace, r.deployment) == (sample.workspace, sample.deployment) for r in drains)
+    last_replicas = report.replicas if report else ()
+    return any((r.workspace, r.deployment) == (sample.workspace, sample.deployment) for r in last_replicas)
 
 
 def _identity(replica: ReplicaStatus) -> tuple[str, str, str, int]:
@@ -93,11 +101,11 @@ def _clipped(replica: ReplicaStatus) -> ReplicaStatus:
 
 
 def _of(plan: Plan, found: Mapping[str, _T], field: str, dropped: Dropped) -> dict[str, _T]:
-    """What is told of the plan's deployments."""
-    taken = {name: value for name, value in found.items() if name in plan.parts}
-    if len(taken) < len(found):
-        dropped[field] += len(found) - len(taken)
-    return taken
+    """The entries of the plan's deployments."""
+    kept = {name: value for name, value in found.items() if name in plan.parts}
+    if len(kept) < len(found):
+        dropped[field] += len(found) - len(kept)
+    return kept
 
 
 def _ids(ids: Iterable[str]) -> tuple[str, ...]:

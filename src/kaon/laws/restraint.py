@@ -27,18 +27,18 @@ class RestraintState:
     """Callers that wait for a replica."""
 
 
-def restrain(decision: ScalingDecision, standing: RestraintState, bounds: Bounds, at_s: float) -> ScalingDecision:
+def restrain(decision: ScalingDecision, state: RestraintState, bounds: Bounds, at_s: float) -> ScalingDecision:
     """The decision within these limits; where they change it, with the reason."""
     replicas, reason = decision.replicas, decision.reason
-    if replicas < standing.wanted and not standing.informed:
-        replicas, reason = standing.wanted, "no figures: unchanged"
-    elif replicas < standing.wanted and standing.rolling:
-        replicas, reason = standing.wanted, f"not scaled down during a rollout; {reason}"
-    if replicas == 0 and standing.held:
-        callers = "a caller waits" if standing.held == 1 else f"{standing.held} callers wait"
+    if replicas < state.wanted and not state.informed:
+        replicas, reason = state.wanted, "no figures: unchanged"
+    elif replicas < state.wanted and state.rolling:
+        replicas, reason = state.wanted, f"not scaled down during a rollout; {reason}"
+    if replicas == 0 and state.held:
+        callers = "a caller waits" if state.held == 1 else f"{state.held} callers wait"
         replicas, reason = 1, f"{callers} for a replica"
-    elif replicas == 0 and not standing.proven:
+    elif replicas == 0 and not state.proven:
         replicas, reason = 1, "has not served yet: one replica must become ready first"
-    elif standing.wanted == 0 and standing.proven and not standing.held:
+    elif state.wanted == 0 and state.proven and not state.held:
         replicas, reason = 0, "no caller waits for a replica"
     return ScalingDecision(bounds.clip(replicas, at_s), reason)

@@ -1,14 +1,13 @@
-"""What a key may do now: what was asked for, and what the key that made it may still do.
+"""The effective rights of a key: its own, within those of the keys that made it.
 
-A key is never worth more than its owner. So the answer is an intersection along the line from the key
-to the first key of all: its role's rights, its workspace, its deployments, its expiry. When the owner is
-revoked, expires or disappears, everything that it made stops working with it, at the next use and
-without anything having to be found and changed.
+A key never has more rights than its owner: its rights are an intersection along the line from the key to the first one:
+the rights of its role, its workspace, its deployments, its expiry. When an owner is revoked, expires or is deleted, all
+keys that it made end with it, at their next use and without a change of any row.
 
-Services are the exception that a promise holds: nobody gains by deploying what they could not do themselves when they
-deployed it. A service declares whom it calls; a key that may not call these itself cannot deploy it. The service's own
-key may call them and nothing else, has no owner, and so goes on when the key that deployed it ends: a person who leaves
-stops no service. It ends with the revision that it belongs to (`kaon.control.identity`).
+The keys of services are the exception; they cannot give anybody more rights than the deploying key had. A service
+declares which others it calls; a key that may not call these itself cannot deploy it. The service's own key may call
+them and nothing else, has no owner, and so does not end with the key that deployed it. It ends with the revision that
+it belongs to (`kaon.control.identity`).
 
 Example: `root` (admin, every workspace) makes `lead` (admin of `shop`), who makes `ci` (editor of
 `shop/web`). Revoking `lead` ends `ci`. `ci` may read, write and call `shop/web`, and nothing else.
@@ -23,12 +22,12 @@ from kaon.types.key import RIGHTS, KeySpec, Priority, Right
 from kaon.types.resource import Key
 
 LONGEST_LINE = 16
-"""Owners of owners that are followed; a longer line gives no rights."""
+"""Longest line of owners; keys with a longer one have no rights."""
 
 
 @dataclass(frozen=True, slots=True)
 class EffectiveRights:
-    """What a key may do at one moment; `lapsed` says why when that is nothing."""
+    """The rights of a key at one moment; `lapsed` is the reason when there are none."""
 
     rights: frozenset[Right] = frozenset()
     workspace: str | None = None
@@ -38,7 +37,7 @@ class EffectiveRights:
     cloud: str | None = None
     """For agents: the only cloud."""
     priority: Priority = Priority.NORMAL
-    """Whose calls go first; low when the key, or an owner, is."""
+    """Priority of its calls; low when that of the key, or of an owner, is."""
     expires_at: float | None = None
     """When it ends, by its own expiry or an owner's, epoch seconds."""
     lapsed: str = ""
@@ -58,8 +57,8 @@ class EffectiveRights:
         return inside and (deployment is None or self.deployments is None or deployment in self.deployments)
 
 
-def standing(key: Key, keys: Mapping[str, Key], now: float) -> EffectiveRights:
-    """What `key` may do at `now` (epoch seconds); `keys` has its owners by uid."""
+def effective_rights(key: Key, keys: Mapping[str, Key], now: float) -> EffectiveRights:
+    """The rights of `key` at `now` (epoch seconds); `keys` has its owners by uid."""
     held = _own(key, now)
     owner_uid = key.spec.owner_uid
     for _ in range(LONGEST_LINE):
@@ -67,7 +66,7 @@ def standing(key: Key, keys: Mapping[str, Key], now: float) -> EffectiveRights:
             return held
         owner = keys.get(owner_uid)
         if owner is None:
-            return EffectiveRights(lapsed="the key that made it is gone")
+            return EffectiveRights(lapsed="the key that made it was deleted")
         above = _own(owner, now)
         if above.lapsed:
             return EffectiveRights(lapsed=f"the key that made it is {above.lapsed}")
@@ -77,7 +76,7 @@ def standing(key: Key, keys: Mapping[str, Key], now: float) -> EffectiveRights:
 
 
 def line(key: Key, keys: Mapping[str, Key]) -> list[Key]:
-    """`key`, the key that made it, and so on: what ends with any of them; `keys` has them by uid."""
+    """`key`, the key that made it, and so on; `keys` has them by uid."""
     found = [key]
     while len(found) <= LONGEST_LINE and (owner := keys.get(found[-1].spec.owner_uid)):
         found.append(owner)
@@ -85,10 +84,9 @@ def line(key: Key, keys: Mapping[str, Key]) -> list[Key]:
 
 
 def grantable(holder: EffectiveRights, wanted: KeySpec) -> bool:
-    """Whether whoever stands as `holder` may make a key as `wanted`: never more than it has itself.
+    """Whether a key with the rights `holder` may make a key as `wanted`: never one with more rights.
 
-    Of priorities: who is low makes low ones only. Anybody else may put one key before another, since no key has a high
-    priority at first.
+    A key with a low priority can only make keys with a low one. Others can make any, since priorities only order calls.
     """
     deployments = None if wanted.deployments is None else frozenset(wanted.deployments)
     return (
@@ -106,7 +104,7 @@ def _own(key: Key, now: float) -> EffectiveRights:
     if spec.expires_at is not None and now >= spec.expires_at:
         return EffectiveRights(lapsed="expired")
     return EffectiveRights(
-        rights=RIGHTS[spec.role],
+        rights=RIGHTS[spec.role] | ({Right.JOBS, Right.SUBMIT} if spec.jobs else set()),
         workspace=spec.workspace,
         deployments=None if spec.deployments is None else frozenset(spec.deployments),
         cloud=spec.cloud,
@@ -116,7 +114,7 @@ def _own(key: Key, now: float) -> EffectiveRights:
 
 
 def _within(held: EffectiveRights, above: EffectiveRights) -> EffectiveRights:
-    """`held`, less what `above` may not pass on."""
+    """`held`, within the rights that `above` may pass on."""
     if above.workspace is not None and held.workspace != above.workspace:
         return EffectiveRights(lapsed="outside the workspace of the key that made it")
     ends = [at for at in (held.expires_at, above.expires_at) if at is not None]
@@ -131,7 +129,7 @@ def _within(held: EffectiveRights, above: EffectiveRights) -> EffectiveRights:
 
 
 def _passed_on(holder: EffectiveRights) -> frozenset[Right]:
-    """An admin of every workspace lets clouds join, though it is no agent itself."""
+    """The rights for keys that it makes: an admin of every workspace also makes keys of agents."""
     everywhere = Right.ADMIN in holder.rights and holder.workspace is None
     return holder.rights | {Right.AGENT} if everywhere else holder.rights
 

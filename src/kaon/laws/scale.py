@@ -44,14 +44,14 @@ _CLIMB, _MOST_CLIMB = 1.5, 0.5
 """Factor on the slope between two means, which lag behind a rise; and the most that is added to the rate,
 as a share of it, since a step is no slope."""
 _CUT, _CUT_S = 0.1, 300.0
-"""A steady load of more than one replica's worth that falls below this share within seconds was cut off somewhere and
-comes back at once: for so long the number of replicas does not fall."""
+"""A steady load of more than one replica that falls below this share within seconds was cut off on its way, and will
+come back at once: for so many seconds the number of replicas does not fall."""
 _LONE_S = 300.0
-"""After so long without a call, only one replica is kept."""
+"""Seconds without a call after which only one replica is kept."""
 
 
 class ScaleState(NamedTuple):
-    """The law's memory."""
+    """The state of the law."""
 
     arrivals: Samples
     service: ServiceTime
@@ -102,18 +102,18 @@ class Scale:
         """The state before the first observation."""
         return ScaleState(Samples(_STEADY_S), ServiceTime(), Forecast(), contest.begin(2, self.start_s))
 
-    def step(self, state: ScaleState, bounds: Bounds, seen: Observation) -> tuple[ScaleState, ScalingDecision]:
+    def step(self, state: ScaleState, bounds: Bounds, observed: Observation) -> tuple[ScaleState, ScalingDecision]:
         """The next state and decision, from an observation every 2 s (1 s to 10 s work too)."""
-        now = seen.at_s
-        last = seen.ready + seen.starting if state.chosen is None else state.chosen
-        if seen.arrivals is None:
+        now = observed.at_s
+        last = observed.ready + observed.starting if state.chosen is None else state.chosen
+        if observed.arrivals is None:
             replicas = bounds.clip(last, now)
             return state._replace(chosen=replicas), ScalingDecision(replicas, "no figures: unchanged")
-        arrivals = state.arrivals.add(now, seen.arrivals)
+        arrivals = state.arrivals.add(now, observed.arrivals)
         pace = _pace(arrivals)
-        state = self._learn(state, seen, seen.arrivals, arrivals, pace)
-        quiet = self._quiet(state, seen, pace)
-        replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, seen, pace)
+        state = self._learn(state, observed, observed.arrivals, arrivals, pace)
+        quiet = self._quiet(state, observed, pace)
+        replicas, reason = self._idle(state, now, last) if quiet else self._follow(state, observed, pace)
         if now < state.panic_until_s and 0 < replicas < last:
             replicas, reason = last, f"not scaled down in a surge of load; {reason}"
         clipped = bounds.clip(replicas, now)
@@ -121,11 +121,11 @@ class Scale:
             reason += f"; {replicas} is outside the bounds"
         return state._replace(chosen=clipped), ScalingDecision(clipped, reason)
 
-    def stands(self, state: ScaleState, replicas: int) -> ScaleState:
+    def with_replicas(self, state: ScaleState, replicas: int) -> ScaleState:
         """The state with this number of replicas as the current one; others may have set it."""
         return state if state.chosen == replicas else state._replace(chosen=replicas)
 
-    def recalls(self, state: ScaleState, gaps: Gaps) -> ScaleState:
+    def with_gaps(self, state: ScaleState, gaps: Gaps) -> ScaleState:
         """The state with idle gaps from earlier days."""
         return state._replace(gaps=gaps)
 
@@ -134,39 +134,41 @@ class Scale:
         pace = _pace(state.arrivals)
         found = {"rps_12s": pace.short, "rps_60s": pace.steady}
         found |= {"rps_ahead": state.ahead.high(state.contest.start_s), "start_s": state.contest.start_s}
-        if state.service.known:
+        if state.service.learned:
             cost_s = self._call(state.service, state.headroom)[0]
             plan = self._plan(state, pace, cost_s)
             found |= {"call_s": cost_s, "headroom": state.headroom.factor, "demand": plan.demand}
             found |= {"hold_s": plan.hold_s, "beta": plan.beta, "share": plan.share}
-        return found | {"gaps": state.gaps.known}
+        return found | {"gaps": state.gaps.count}
 
-    def _learn(self, state: ScaleState, seen: Observation, calls: int, arrivals: Samples, pace: _Pace) -> ScaleState:
-        service = service_time.learn(state.service, seen.batches, seen.began)
+    def _learn(
+        self, state: ScaleState, observed: Observation, calls: int, arrivals: Samples, pace: _Pace
+    ) -> ScaleState:
+        service = service_time.learn(state.service, observed.batches, observed.began)
         start_s = state.contest.start_s
-        if seen.cold_start_s is not None:
+        if observed.cold_start_s is not None:
             # Starts differ, figures are stale, and a decision waits for its tick.
-            likely_s = _SLOW_START * seen.cold_start_s + 2 * seen.span_s
+            likely_s = _SLOW_START * observed.cold_start_s + 2 * observed.span_s
             start_s = start_s if 0.8 * start_s <= likely_s <= 1.25 * start_s else likely_s
-        ahead = forecast.learn(state.ahead, seen.at_s, calls / seen.span_s, start_s)
+        ahead = forecast.learn(state.ahead, observed.at_s, calls / observed.span_s, start_s)
         judged = state.contest
         if start_s != judged.start_s:
             judged = contest.begin(2, start_s)._replace(holds=judged.holds, chosen=judged.chosen)
-        last_call_s, gaps = self._last_call(state, seen)
+        last_call_s, gaps = self._last_call(state, observed)
         room, panic_until_s = state.headroom, state.panic_until_s
-        if service.known:
-            room = self._headroom(room, service, state.contest, seen, calls, pace)
+        if service.learned:
+            room = self._headroom(room, service, state.contest, observed, calls, pace)
             cost_s, slack_s = self._call(service, room)
             demands = self._demands(ahead, state.contest.start_s, pace, cost_s)
-            # What is held now may be wanted with another margin.
+            # The margin may change while a demand is held.
             held = (demands[0] / self.margin, demands[1] / self.margin)
             work, patience_s = calls * cost_s, self.objective.patience_s
-            judged = contest.step(judged, seen.at_s, seen.span_s, held, work, slack_s, patience_s, self.margin)
+            judged = contest.step(judged, observed.at_s, observed.span_s, held, work, slack_s, patience_s, self.margin)
             judged = contest.choose(judged, self.contest_share * (1 - self.objective.completion))
-            if demands[1] >= _PANIC_SHARE * max(1, seen.ready):
-                panic_until_s = max(panic_until_s, seen.at_s + _PANIC_S)
-            elif self._cut_off(arrivals, pace, cost_s / seen.span_s):
-                panic_until_s = seen.at_s + _CUT_S
+            if demands[1] >= _PANIC_SHARE * max(1, observed.ready):
+                panic_until_s = max(panic_until_s, observed.at_s + _PANIC_S)
+            elif self._cut_off(arrivals, pace, cost_s / observed.span_s):
+                panic_until_s = observed.at_s + _CUT_S
         return ScaleState(arrivals, service, ahead, judged, room, panic_until_s, last_call_s, gaps, state.chosen)
 
     def _cut_off(self, arrivals: Samples, pace: _Pace, each: float) -> bool:
@@ -177,25 +179,25 @@ class Scale:
         usual = median(arrivals.values)
         return usual * each > 1 and left < _CUT * usual
 
-    def _last_call(self, state: ScaleState, seen: Observation) -> tuple[float, Gaps]:
+    def _last_call(self, state: ScaleState, observed: Observation) -> tuple[float, Gaps]:
         """The time of the last call (before any, of the first observation), and the idle gaps until then."""
-        if not seen.arrivals and not seen.in_flight:
-            return (seen.at_s if math.isinf(state.last_call_s) else state.last_call_s), state.gaps
-        idle_s = seen.at_s - seen.span_s - state.last_call_s
-        return seen.at_s, state.gaps if math.isinf(idle_s) else keep_alive.learn(state.gaps, idle_s)
+        if not observed.arrivals and not observed.in_flight:
+            return (observed.at_s if math.isinf(state.last_call_s) else state.last_call_s), state.gaps
+        idle_s = observed.at_s - observed.span_s - state.last_call_s
+        return observed.at_s, state.gaps if math.isinf(idle_s) else keep_alive.learn(state.gaps, idle_s)
 
     def _headroom(
-        self, known: Headroom, service: ServiceTime, judged: Contest, seen: Observation, calls: int, pace: _Pace
+        self, before: Headroom, service: ServiceTime, judged: Contest, observed: Observation, calls: int, pace: _Pace
     ) -> Headroom:
-        """The headroom after this observation; misses during the first starts say nothing about the model."""
-        cost_s, slack_s = self._call(service, known)
-        work, ready, patience_s = calls * cost_s, seen.ready, self.objective.patience_s
-        known = headroom.watch(known, seen.at_s, seen.span_s, work, ready, slack_s, patience_s)
-        if not seen.answered or seen.missed is None or judged.seen_s < contest.TRUSTED_AFTER_S:
-            return known
+        """The headroom after this observation; misses during the first starts do not concern the model."""
+        cost_s, slack_s = self._call(service, before)
+        work, ready, patience_s = calls * cost_s, observed.ready, self.objective.patience_s
+        watched = headroom.watch(before, observed.at_s, observed.span_s, work, ready, slack_s, patience_s)
+        if not observed.answered or observed.missed is None or judged.seen_s < contest.TRUSTED_AFTER_S:
+            return watched
         allowed = self.budget_share * (1 - self.objective.completion)
-        used = work / max(1e-9, ready * seen.span_s)
-        return headroom.learn(known, seen.at_s, seen.answered, seen.missed, allowed, pace.calls, used)
+        used = work / max(1e-9, ready * observed.span_s)
+        return headroom.learn(watched, observed.at_s, observed.answered, observed.missed, allowed, pace.calls, used)
 
     def _call(self, service: ServiceTime, room: Headroom) -> tuple[float, float]:
         """Replica-seconds of a call, headroom included, and the seconds that it may wait."""
@@ -210,7 +212,7 @@ class Scale:
         return steady * cost_s, quick * cost_s
 
     def _plan(self, state: ScaleState, pace: _Pace, cost_s: float) -> WantedReplicas:
-        """What the winner of the contest wants, a climb included; a call costs `cost_s` replica-seconds."""
+        """The replicas of the contest's winner, with a climb; a call costs `cost_s` replica-seconds."""
         return contest.wanted(state.contest, self._climb(state, pace) * cost_s, self.margin)
 
     def _climb(self, state: ScaleState, pace: _Pace) -> float:
@@ -220,11 +222,11 @@ class Scale:
         ahead = _CLIMB * slope * (state.contest.start_s + _SHORT_S / 2)
         return short + min(ahead, _MOST_CLIMB * short)
 
-    def _quiet(self, state: ScaleState, seen: Observation, pace: _Pace) -> bool:
+    def _quiet(self, state: ScaleState, observed: Observation, pace: _Pace) -> bool:
         """Whether no call came for a minute, or for `keep_alive_s`, and none is in flight."""
         keep_alive_s = math.inf if self.keep_alive_s is None else self.keep_alive_s
-        idle = pace.calls == 0 or seen.at_s - state.last_call_s >= keep_alive_s
-        return idle and not seen.in_flight
+        idle = pace.calls == 0 or observed.at_s - state.last_call_s >= keep_alive_s
+        return idle and not observed.in_flight
 
     def _idle(self, state: ScaleState, now: float, last: int) -> tuple[int, str]:
         quiet_s = now - state.last_call_s
@@ -234,20 +236,22 @@ class Scale:
             keep_s = keep_alive.keep_s(state.gaps, cost_s)
         if quiet_s >= keep_s or last == 0:
             return 0, f"no call for {quiet_s:.0f} s"
-        lone = quiet_s >= _LONE_S or not state.service.known
+        lone = quiet_s >= _LONE_S or not state.service.learned
         kept = 1 if lone else max(1, contest.wanted(state.contest, 0.0, self.margin).replicas)
         return min(kept, last), f"no call for {quiet_s:.0f} s; kept until {keep_s:.0f} s"
 
-    def _follow(self, state: ScaleState, seen: Observation, pace: _Pace) -> tuple[int, str]:
-        if not state.service.known:
+    def _follow(self, state: ScaleState, observed: Observation, pace: _Pace) -> tuple[int, str]:
+        if not state.service.learned:
             # Calls in flight beyond their deadline have no caller any more.
-            alive = state.arrivals.highest() * (1 + self.objective.patience_s / seen.span_s)
+            alive = state.arrivals.highest() * (1 + self.objective.patience_s / observed.span_s)
             at_once = max(self.max_batch, self.at_once or 1)
-            wanted = max(1, math.ceil(min(seen.in_flight or 0, alive) / at_once))
-            return max(wanted, seen.ready), "the cost of a call is not known yet: by calls in flight"
+            wanted = max(1, math.ceil(min(observed.in_flight or 0, alive) / at_once))
+            return max(wanted, observed.ready), "the cost of a call is not known yet: by calls in flight"
         cost_s, _ = self._call(state.service, state.headroom)
         plan = self._plan(state, pace, cost_s)
-        waiting = max(0, (seen.queued or 0) - math.ceil(seen.ready * self.max_batch / state.service.rows_per_call))
+        waiting = max(
+            0, (observed.queued or 0) - math.ceil(observed.ready * self.max_batch / state.service.rows_per_call)
+        )
         backlog = waiting * cost_s / _BACKLOG_S
         replicas = max(1, math.ceil(plan.replicas + backlog - 1e-9))
         reason = (

@@ -1,4 +1,4 @@
-"""What all scaling laws share: what bounds them, what they answer, and the form that they have.
+"""The common parts of all scaling laws: bounds, decisions, and the protocol of a law.
 
 A law is a value (its parameters) with `begin`, which gives its first state, and `step`, which takes state,
 bounds and an observation and gives the next state and a decision. It never reads a clock and never acts,
@@ -16,7 +16,7 @@ from kaon.types.observation import Observation
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Between how many replicas a law may choose."""
+    """The allowed numbers of replicas."""
 
     min: int = 1
     max: int = 1000
@@ -30,7 +30,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
-    """How many replicas there should be, starting ones included, and why."""
+    """The desired number of replicas, starting ones included, and its reason."""
 
     replicas: int
     reason: str
@@ -40,7 +40,7 @@ class ScalingLaw(Protocol):
     """A scaling law with its parameters."""
 
     def begin(self) -> Any:
-        """The state before anything was seen."""
+        """The state before the first observation."""
 
-    def step(self, state: Any, bounds: Bounds, seen: Observation) -> tuple[Any, ScalingDecision]:
+    def step(self, state: Any, bounds: Bounds, observed: Observation) -> tuple[Any, ScalingDecision]:
         """The next state, and the decision."""

@@ -1,22 +1,22 @@
-"""Is the new one worse than the old one? Asked again every second, for as long as it takes, without fooling oneself.
+"""A sequential test whether a new side is worse than an old one. It may be evaluated any number of times.
 
-A test that was made for one look finds differences that are not there when it is asked again and again: at a level of
-5 %, looked at every second for ten minutes, it is wrong in about every third case. The evidence here may be looked
-at as often as one likes, and one may stop whenever one wants.
+A test for a single evaluation finds differences that do not exist when it is repeated: at a level of 5 %, evaluated
+every second for ten minutes, it is wrong in about every third case. The evidence here may be evaluated as often as
+needed, and the test may stop at any time.
 
-Each side is a row of calls that were bad or not. With k of n bad, its *mixture likelihood* is the mean of
+Each side is a sequence of calls that were bad or not. With k of n bad, its *mixture likelihood* is the mean of
 p^k (1-p)^(n-k) over a Beta prior, which has a closed form. The evidence against "p_new <= p_old + margin" is
 
     E = mixture(new) * mixture(old) / max { likelihood(new, p) * likelihood(old, q) : p <= q + margin }
 
 For any p and q for which the claim is true, the denominator is at least their own likelihood, so E is at most a
 likelihood ratio, which is a martingale with a mean of 1, and by Ville's inequality it ever reaches 1/level with a
-probability of no more than `level`, however often one looks. This is universal inference (Wasserman, Ramdas and
+probability of no more than `level`, however often it is evaluated. This is universal inference (Wasserman, Ramdas and
 Balakrishnan 2020, "Universal inference", section 8) with a mixture as its numerator (Robbins 1970). The evidence
 against "p_new >= p_old + margin" is the same with the sign turned, and shows that the new one is fine.
 
-E depends on the four counts alone: these are all of the state, they add up, and nothing is learnt or forgotten. The
-prior costs power only, never validity; this one, Beta(0.2, 1), knows that bad calls are rare.
+E depends on the four counts alone: they are the whole state, and can be added up. The prior affects the power only,
+never the validity; this one, Beta(0.2, 1), expects that bad calls are rare.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_LOG_ODDS = math.log(1e9)
 
 
 class SequentialVerdict(StrEnum):
-    """What is known."""
+    """The result of a test."""
 
     WORSE = "worse"
     FINE = "fine"
@@ -41,34 +41,34 @@ class SequentialVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One side: how many calls there were, and how many of them were bad."""
+    """One side: the number of calls, and of bad ones."""
 
     calls: int = 0
     bad: int = 0
 
     @property
     def share(self) -> float:
-        """The share that was bad; 0 of none."""
+        """The share of bad calls; 0 without calls."""
         return self.bad / self.calls if self.calls else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the counts say, and how strongly."""
+    """The result for some counts, and its strength."""
 
     verdict: SequentialVerdict
     leans: SequentialVerdict
-    """The side that the shares are on, be it by chance: FINE when the new one's is within the margin."""
+    """The tendency of the shares, which may be by chance: FINE when the new one is within the margin."""
     odds: float
-    """E, for the side that it leans to: so many to one."""
+    """E for the tendency: so many to one."""
     needed: float
-    """From which odds on it counts as known."""
+    """The odds that are required for a verdict."""
     new: Counts
     old: Counts
     margin: float
 
     def words(self, bad: str) -> str:
-        """The figures in a sentence; `bad` says what bad calls did: 'failed'."""
+        """The figures in a sentence; `bad` is a verb for bad calls: 'failed'."""
         return (
             f"{self.new.bad:,} of {self.new.calls:,} calls {bad} ({_percent(self.new.share)}), "
             f"against {self.old.bad:,} of {self.old.calls:,} ({_percent(self.old.share)}) of the old revision"
@@ -78,18 +78,18 @@ class Evidence:
 def compare(new: Counts, old: Counts, margin: float, level: float = 0.05) -> Evidence:
     """Whether the new one's share of bad calls is beyond the old one's by more than `margin`, a share.
 
-    When it is not, WORSE is ever said with a probability of at most `level`, over all looks together; when it is, so
-    is FINE.
+    When it is not, WORSE is ever the verdict with a probability of at most `level`, over all evaluations together; when
+    it is, so is FINE.
     """
     beyond = new.share > old.share + margin
     log_odds = 0.0
     if new.calls:
         fair = _log_mixture(new) + _log_mixture(old)
         log_odds = fair - _log_best_at_margin(new, old, margin)
-    known = log_odds >= -math.log(level)
+    certain = log_odds >= -math.log(level)
     leans = SequentialVerdict.WORSE if beyond else SequentialVerdict.FINE
     return Evidence(
-        verdict=leans if known else SequentialVerdict.UNKNOWN,
+        verdict=leans if certain else SequentialVerdict.UNKNOWN,
         leans=leans,
         odds=math.exp(min(max(log_odds, 0.0), _MOST_LOG_ODDS)),
         needed=1 / level,

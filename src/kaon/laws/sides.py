@@ -1,4 +1,4 @@
-"""What replicas with the same knobs answered, added up: over replicas, over seconds, over clouds."""
+"""Sums of sides, by their knobs: over replicas, over seconds, over clouds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kaon.types.traffic import Side
 
 
 def added(sides: Iterable[Side]) -> tuple[Side, ...]:
-    """One side of all that have the same knobs, by their name."""
+    """One side for each version of knobs."""
     by_knobs: dict[str, list[Side]] = {}
     for side in sides:
         by_knobs.setdefault(side.knobs, []).append(side)
@@ -18,7 +18,7 @@ def added(sides: Iterable[Side]) -> tuple[Side, ...]:
 
 
 def over_time(sides: Iterable[Side], last: Iterable[Side]) -> tuple[Side, ...]:
-    """The same; of `last`, the newest of them, is how many replicas there are."""
+    """The same over time; the number of replicas is that of `last`, the newest sides."""
     now: Counter[str] = Counter()
     for side in last:
         now[side.knobs] += side.replicas
@@ -43,14 +43,14 @@ def _sum(knobs: str, sides: Sequence[Side]) -> Side:
 
 
 def added_batches(found: Iterable[Batches]) -> Batches:
-    """The sums of sums."""
-    told = [batches for batches in found if batches.count]
-    if len(told) == 1:
-        return told[0]
+    """The sum of all."""
+    summed = [batches for batches in found if batches.count]
+    if len(summed) == 1:
+        return summed[0]
     return Batches(
-        count=sum([b.count for b in told]),
-        rows=sum([b.rows for b in told]),
-        seconds=sum([b.seconds for b in told]),
-        rows_squared=sum([b.rows_squared for b in told]),
-        rows_seconds=sum([b.rows_seconds for b in told]),
+        count=sum([b.count for b in summed]),
+        rows=sum([b.rows for b in summed]),
+        seconds=sum([b.seconds for b in summed]),
+        rows_squared=sum([b.rows_squared for b in summed]),
+        rows_seconds=sum([b.rows_seconds for b in summed]),
     )

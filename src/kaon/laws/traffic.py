@@ -1,12 +1,11 @@
-"""Samples added up: sums, quantiles, windows with their loss, and the observation that a scaling law is given.
+"""Samples added up: sums, quantiles, windows with their loss, and observations for scaling laws.
 
 Counts add. Gauges (in flight, queued, ready, starting, held) do not: a sum has those of the newest moment of each
-cloud, as an agent samples all revisions of its cloud at once. Unknown and known make known: a count is None only
-when no sample has it.
+cloud, as an agent samples all revisions of its cloud at once. A count is None only when no sample has it.
 
-What a caller felt is in two places: `codes` tells how each call ended, `latency` how long those took that a replica
-answered. So a call is missed when it failed, or when it was answered later than its deadline; the edge's own verdict
-on a replica that did not answer in time ('none') stands in no histogram.
+The outcome of calls is in two places: `codes` counts how calls ended, `latency` how long those took that a replica
+answered. A call is missed when it failed, or when it was answered later than its deadline; a call that the edge gave up
+('none') is in no histogram.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from kaon.types.window import LossParts, SeriesPoint, Window
 MINUTE_S = 60.0
 
 FAILURES = ("5xx", "shed", "none")
-"""The classes of answers that are failures; what the caller did wrong (4xx) is not."""
+"""The classes of answers that are failures; mistakes of callers (4xx) are not."""
 
 K = TypeVar("K", str, int)
 N = TypeVar("N", int, float)
@@ -38,18 +37,18 @@ _RANGES_S = tuple(zip((0.0, *LATENCY_BOUNDS_S), (*LATENCY_BOUNDS_S, LATENCY_BOUN
 def quantile(histogram: LatencyCounts | None, q: float) -> float | None:
     """The latency, in seconds, that a share `q` of the calls did not exceed; None without calls.
 
-    Calls are taken as spread evenly over their bucket; above the last bound nothing is known but that bound.
+    Calls are assumed to be spread evenly over their bucket; above the last bound the result is that bound.
     """
     total = sum(histogram.values()) if histogram else 0
     if not histogram or not total:
         return None
-    rank, seen = q * total, 0.0
+    rank, passed = q * total, 0.0
     for bucket in sorted(histogram):
         count = histogram[bucket]
-        if count and seen + count >= rank:
+        if count and passed + count >= rank:
             low, high = _RANGES_S[bucket]
-            return low + (high - low) * max(0.0, rank - seen) / count
-        seen += count
+            return low + (high - low) * max(0.0, rank - passed) / count
+        passed += count
     return _RANGES_S[max(histogram)][1]
 
 
@@ -59,7 +58,7 @@ def middle(bucket: int) -> float:
 
 
 def above(histogram: LatencyCounts | None, latency_s: float) -> float:
-    """How many calls took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
+    """The number of calls that took longer than `latency_s`; a part of a bucket counts as that part of its calls."""
     found = 0.0
     for bucket, count in (histogram or {}).items():
         low, high = _RANGES_S[bucket]
@@ -76,7 +75,7 @@ def merge(samples: Sequence[Sample]) -> Sample:
     Its revision and cloud are theirs when they agree, else 0 and empty.
     """
     if not samples:
-        raise ValueError("there is nothing to add up")
+        raise ValueError("there are no samples")
     if len(samples) == 1:
         return samples[0]
     at_s = max(sample.at_s for sample in samples)
@@ -115,7 +114,7 @@ def window(
 ) -> Window:
     """The samples that end in the last `span_s` seconds before `now_s`, as rates, shares and quantiles.
 
-    `price` is what a missed call costs in the loss (`laws.loss`).
+    `price` is that of a missed call in the loss (`laws.loss`).
     """
     inside = [sample for sample in samples if now_s - span_s < sample.at_s]
     if not inside:
@@ -150,10 +149,10 @@ def window(
 
 
 def observation(samples: Sequence[Sample], now_s: float, span_s: float, objective: Objective) -> Observation:
-    """What a law is told at `now_s`: all of `samples`, which are those that it was not told of before.
+    """The observation for a law at `now_s`: all of `samples`, which are those since its last observation.
 
-    A sample that came late is told late; to pick by time would lose it. `span_s` is what the law is told where no
-    sample covers any time. Its replicas are those of the newest samples; who knows better replaces them.
+    They are not selected by time, so a sample that arrived late counts now. `span_s` is the span where no sample
+    covers any time. Its replicas are those of the newest samples; a caller that has newer numbers replaces them.
     """
     if not samples:
         return Observation(at_s=now_s, span_s=span_s)
@@ -181,8 +180,8 @@ def observation(samples: Sequence[Sample], now_s: float, span_s: float, objectiv
 def series(
     samples: Sequence[Sample], now_s: float, span_s: float, step_s: float, objective: Objective
 ) -> tuple[SeriesPoint, ...]:
-    """The last `span_s` seconds in steps that end at whole multiples of `step_s`; with the loss where steps are long
-    enough for its shares to mean something."""
+    """The last `span_s` seconds in steps that end at whole multiples of `step_s`; with the loss where a step is
+    a minute or longer."""
     last = math.floor(now_s / step_s)
     first = last - math.ceil(span_s / step_s)
     steps: dict[int, list[Sample]] = {}
@@ -194,23 +193,23 @@ def series(
 def _point(samples: Sequence[Sample], at_s: float, step_s: float, objective: Objective) -> SeriesPoint:
     if not samples:
         return SeriesPoint(at_s=at_s)
-    seen = window(samples, at_s, step_s + at_s, objective)
+    whole = window(samples, at_s, step_s + at_s, objective)
     known_s = _covered_s(s for s in samples if s.codes is not None)
-    failed = None if seen.codes is None else sum(seen.codes.get(name, 0) for name in FAILURES)
+    failed = None if whole.codes is None else sum(whole.codes.get(name, 0) for name in FAILURES)
     return SeriesPoint(
         at_s=at_s,
-        rps=seen.rps,
+        rps=whole.rps,
         failed_rps=failed / known_s if failed is not None and known_s else None,
-        p50_s=seen.p50_s,
-        p90_s=seen.p90_s,
-        p99_s=seen.p99_s,
-        in_flight=seen.in_flight,
-        queued=seen.queued,
-        held=seen.held,
-        ready=seen.ready,
-        starting=seen.starting,
-        busy=seen.busy,
-        loss=seen.loss.total if seen.loss and step_s >= MINUTE_S else None,
+        p50_s=whole.p50_s,
+        p90_s=whole.p90_s,
+        p99_s=whole.p99_s,
+        in_flight=whole.in_flight,
+        queued=whole.queued,
+        held=whole.held,
+        ready=whole.ready,
+        starting=whole.starting,
+        busy=whole.busy,
+        loss=whole.loss.total if whole.loss and step_s >= MINUTE_S else None,
     )
 
 
@@ -228,7 +227,7 @@ def minute(samples: Sequence[Sample], end_s: float) -> Sample:
 
 
 def price(minutes: Sequence[Sample], objective: Objective) -> float:
-    """What a missed call costs after these minutes: it rises while the error budget of the last half hour burns."""
+    """The price of a missed call after these minutes: it rises while the error budget of the last half hour burns."""
     now = loss.Price()
     by_time: dict[float, list[Sample]] = {}
     for sample in minutes:
@@ -243,10 +242,10 @@ def price(minutes: Sequence[Sample], objective: Objective) -> float:
 def parts(
     sample: Sample, objective: Objective, price: float = loss.LEAST_PRICE, reference_s: float | None = None
 ) -> LossParts | None:
-    """The loss of a sample and its parts; None when nobody called, or nobody knows.
+    """The loss of a sample and its parts; None: there are no answered calls.
 
-    `reference_s` is what a call should cost, in replica-seconds. None: its own work at the middle of the objective's
-    band; then a pool that is as busy as it should be costs 1, whatever a call costs.
+    `reference_s` is the reference cost of a call, in replica-seconds. None: its own work at the middle of the
+    objective's band; then a pool that is as busy as it should be costs 1.
     """
     answered = sum((sample.codes or {}).values())
     if not answered:
@@ -254,7 +253,7 @@ def parts(
     busy_s = sample.busy_s or 0.0
     if reference_s is None:
         reference_s = busy_s / answered / fmean(objective.utilisation) if busy_s else 1.0
-    seen = loss.LossInputs(
+    inputs = loss.LossInputs(
         arrivals=answered,
         well=max(0, round(answered - _missed(sample.codes, sample.latency, objective))),
         latency_losses=_latency_losses(sample, objective),
@@ -262,7 +261,7 @@ def parts(
         ready_s=_ready_s(sample) if sample.busy_s is not None else 0.0,
         paid_s=_paid_s(sample) if busy_s else 0.0,
     )
-    found = loss.loss(objective, seen, reference_s, price)
+    found = loss.loss(objective, inputs, reference_s, price)
     return LossParts(
         total=found.total,
         latency=found.latency,
@@ -299,8 +298,8 @@ def _paid_s(sample: Sample) -> float:
 
 
 def _sum(values: Iterable[N | None]) -> N | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    given = [value for value in values if value is not None]
+    return sum(given) if given else None
 
 
 def _added(counts: Iterable[dict[K, int] | None]) -> dict[K, int] | None:
@@ -321,7 +320,7 @@ def _sides(samples: Sequence[Sample], last: Sequence[Sample]) -> tuple[Side, ...
 
 
 def _newest(samples: Sequence[Sample]) -> list[Sample]:
-    """Those of the newest moment of each cloud, which have its gauges."""
+    """The samples of the newest moment of each cloud, which have its gauges."""
     newest: dict[str, float] = {}
     for sample in samples:
         newest[sample.cloud] = max(newest.get(sample.cloud, sample.at_s), sample.at_s)

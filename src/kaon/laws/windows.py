@@ -1,4 +1,4 @@
-"""What a law remembers: recent samples, and extremes over long spans at little cost."""
+"""Recent samples, and extremes over long spans at little cost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class Samples(NamedTuple):
-    """Every sample of the last `span_s` seconds, oldest first: when, and its value."""
+    """Every sample of the last `span_s` seconds, oldest first: its time and its value."""
 
     span_s: float
     times: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
 
     def add(self, at_s: float, value: float) -> Samples:
-        """With one more sample, which is the newest; what is older than the span is gone."""
+        """With a newer sample, and without those older than the span."""
         first = bisect_right(self.times, at_s - self.span_s)
         return Samples(self.span_s, (*self.times[first:], at_s), (*self.values[first:], value))
 
@@ -32,8 +32,8 @@ class Samples(NamedTuple):
     def rate(self, last_s: float) -> float:
         """Per second over the last `last_s`, where each sample counts what happened since the one before it.
 
-        Samples do not come to the millisecond, so one at the window's edge is in it or not by chance: what is in is
-        divided by the time that it covers. That is `last_s` when nothing older is known, and twice that at most.
+        Whether a sample at the window's edge is inside is chance, since samples are not exact to the millisecond: so
+        the sum is divided by the time that it covers. That is `last_s` without older samples, and at most twice that.
         """
         if not self.times:
             return 0.0
@@ -53,10 +53,10 @@ class Samples(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """The largest values of about the last `spans_s` seconds, in a few parts each, however long a span is.
+    """The largest values of about the last `spans_s` seconds, in a few parts each.
 
     A part covers an eighth of the span, so a peak is kept for between 1 and 1 + 1/8 spans. Value i belongs to span
-    i modulo the number of spans. All values are added together, as most of the work is then done once for all.
+    i modulo the number of spans. All values are added together, which shares most of the work.
     For the smallest values, add their negatives.
     """
 
@@ -66,7 +66,7 @@ class Peaks(NamedTuple):
     newest: tuple[float, ...]
     """The largest value in the newest part."""
     older: tuple[tuple[tuple[int, float], ...], ...]
-    """Earlier parts and their largest values; each is larger than all that follow it, as others never count again."""
+    """Earlier parts and their largest values; each is larger than all later ones, since others cannot be a peak."""
 
     @classmethod
     def of(cls, number: int, spans_s: tuple[float, ...]) -> Peaks:

@@ -9,7 +9,7 @@ from kaon.errors import Unauthenticated
 from kaon.types.key import Access, Grant, key_hash
 
 _CACHE_BOUND = 1024
-ANYBODY = Grant(hash="", key="")
+PUBLIC_GRANT = Grant(hash="", key="")
 """The grant of every caller of a public deployment."""
 _HINT = "Send 'Authorization: Bearer KEY'; create a key with `kaon key create`."
 _EXPIRED_HINT = "Create a new key: `kaon key create`."
@@ -53,9 +53,9 @@ class AccessList:
         return None
 
     def check(self, authorization: bytes | None) -> Grant:
-        """The caller's grant; `ANYBODY` for a public deployment. Raises Unauthenticated."""
+        """The caller's grant; `PUBLIC_GRANT` for a public deployment. Raises Unauthenticated."""
         if self.public:
-            return ANYBODY
+            return PUBLIC_GRANT
         if authorization is None:
             raise Unauthenticated("The request has no key.", hint=_HINT)
         grant = self._cached.get(authorization) or self._find(authorization)

@@ -1,50 +1,43 @@
-"""Inspects a service's class in its own process: `python -m kaon.runtime.inspection ENTRY FOLDER RESULT`.
+"""Inspects a class or a job in its own process: `python -m kaon.runtime.inspection ENTRY FOLDER RESULT`.
 
-Writes one JSON object to the file RESULT: `{"service": ServiceSpec}`, or `{"problem": ..., "missing": MODULE}`.
+Writes one JSON object to the file RESULT: `{"service": ServiceSpec, "jobs": [JobDeclaration]}`, or
+`{"problem": ..., "missing": MODULE}`.
 The file is opened last, so anything that the user's module prints, closes or redirects has no effect on it. When the
 module raises, its traceback goes to standard error, and the exit code is 78.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from kaon.errors import KaonError
-from kaon.sdk.load import load
+from kaon.runtime.endings import from_the_module
+from kaon.sdk.load import load_artifact
 from kaon.types.launch import EXIT_CONFIG
 
 
 def main(entry: str, folder: str, result: str) -> int:
-    """Load `entry` ('module:Class') from `folder` and write its spec to `result`; returns the exit code."""
+    """Load `entry` ('module:NAME') from `folder` and write what it declares to `result`; returns the exit code."""
     members: dict[str, Any]
     try:
-        members = {"service": load(entry, Path(folder)).spec().model_dump(mode="json")}
+        service, jobs = load_artifact(entry, Path(folder))
+        members = {"service": service.model_dump(mode="json"), "jobs": [job.model_dump(mode="json") for job in jobs]}
     except KaonError as error:
         cause = error.__cause__
         missing = cause.name if isinstance(cause, ModuleNotFoundError) else ""
         members = {"problem": error.problem(), "missing": missing}
     except BaseException as error:  # including a SystemExit or KeyboardInterrupt of the module
         with suppress(Exception):  # the module may have closed standard error
-            traceback.print_exception(type(error), error, _from_the_module(error.__traceback__))
+            traceback.print_exception(type(error), error, from_the_module(error.__traceback__))
         return EXIT_CONFIG
     Path(result).write_text(json.dumps(members), encoding="utf-8")
     return 0
-
-
-def _from_the_module(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback without the leading frames of Kaon and importlib; all of it when no others follow."""
-    internal, rest = (str(Path(__file__).parents[1]), importlib.__path__[0], "<frozen"), frames
-    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(internal):
-        rest = rest.tb_next
-    return rest or frames
 
 
 if __name__ == "__main__":

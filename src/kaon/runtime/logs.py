@@ -98,7 +98,8 @@ def configure(level: str = "INFO", code_dir: Path | None = None) -> None:
         logger.handlers[:] = [own]
         logger.propagate = False
     logging.getLogger("kaon").setLevel(level)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for name in ("uvicorn", "httpx2"):  # a line for each request says nothing that figures do not
+        logging.getLogger(name).setLevel(logging.WARNING)
     configure_root = logging.basicConfig
 
     def basic_config(**kwargs: Any) -> None:

@@ -70,7 +70,8 @@ class Replica:
         loop = asyncio.get_running_loop()
         self._signals.listen(loop, self._stop.set)
         flights = Flights(Path(self._launch.flights_file)) if self._launch.flights_file else NOWHERE
-        checks = RequestChecks(AccessList(self._launch.access, self._clock), site_of(self._launch.service_address))
+        site = site_of(self._launch.service_address, without_edge=self._launch.without_edge)
+        checks = RequestChecks(AccessList(self._launch.access, self._clock), site)
         serving = Serving(checks, loop, self._launch.prefix, flights)
         serving.tune(self._launch.knobs)
         control = Control(serving, self._launch.cpus, self._launch.control_token)

@@ -70,6 +70,9 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def site_of(address: str) -> Site | None:
-    """The site of a replica that listens on `address`; None for a unix socket, which only the edge connects to."""
-    return None if address.startswith("unix:") else Site(address.rpartition(":")[0])
+def site_of(address: str, *, without_edge: bool = False) -> Site | None:
+    """The site of a replica that listens on `address`; None behind an edge: for a unix socket, unless
+    `without_edge`."""
+    if address.startswith("unix:"):
+        return Site("127.0.0.1") if without_edge else None
+    return Site(address.rpartition(":")[0])

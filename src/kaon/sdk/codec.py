@@ -22,7 +22,7 @@ from functools import cached_property, lru_cache
 from typing import Any, NotRequired, Required, Union, get_args, get_origin
 
 import pydantic_core
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, RootModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 
@@ -135,6 +135,11 @@ class Codec:
     def nullable_serializer(self) -> SchemaSerializer:
         """The same, with null for such a number where the type allows null."""
         return serializer_of(_mapped(self.schema, _null_for_nan), _WRITTEN)
+
+    @cached_property
+    def nullable_validator(self) -> SchemaValidator:
+        """`validator`, with None for such a number where the type allows null: before its limits are checked."""
+        return validator_of(_mapped(self.schema, _none_for_nan), _WRITTEN) if self.has_numbers else self.validator
 
     def validate_json(self, text: str | bytes) -> Any:
         """The value in JSON. Raises ValidationError."""
@@ -309,14 +314,36 @@ def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
     match node["type"]:
         case "nullable":
             return {**node, "serialization": core_schema.wrap_serializer_function_ser_schema(_null_or, schema=node)}
-        case "any":
+        case "any" if "serialization" not in node:
             return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(with_nulls)}
+        case "float" if "serialization" not in node:  # so that a union goes on to the choice that allows null
+            return {**node, "serialization": core_schema.plain_serializer_function_ser_schema(_finite)}
         case _:
             return node
 
 
 def _null_or(value: Any, write: Callable[[Any], Any]) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else write(value)
+    return None if _not_finite(value) else write(value)
+
+
+def _none_for_nan(node: dict[str, Any]) -> Any:
+    return core_schema.no_info_before_validator_function(_none_or, node) if node["type"] == "nullable" else node
+
+
+def _none_or(value: Any) -> Any:
+    return None if _not_finite(value) else value
+
+
+def _finite(value: Any) -> Any:
+    if not isinstance(value, int | float) or _not_finite(value):
+        raise pydantic_core.PydanticSerializationUnexpectedValue("a finite number is needed")
+    return value
+
+
+def _not_finite(value: Any) -> bool:
+    while isinstance(value, RootModel):  # on the wire it is its root
+        value = value.root
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _decimal_text(value: Any) -> str:

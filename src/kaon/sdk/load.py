@@ -1,16 +1,20 @@
-"""From 'file.py:Class' or 'package.module:Class' to a compiled service."""
+"""From 'file.py:Class' or 'package.module:Class' to a compiled service, and from 'module:function' to a job."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from kaon.errors import ConfigError
 from kaon.sdk import layout
-from kaon.sdk.service import Service, service_of
+from kaon.sdk.job import Job, job_of
+from kaon.sdk.service import JOB, Service, service_of
+from kaon.types.job import JobDeclaration
+from kaon.types.service import ServiceSpec
 
 
 def load(target: str, folder: Path) -> Service:
@@ -23,12 +27,54 @@ def load(target: str, folder: Path) -> Service:
     module = _imported(_module_name(place, folder), folder)
     if not name:
         return _only(module, place)
-    found: object = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
+    found = _member(module, name)
     if not isinstance(found, type):
         raise ConfigError(f"There is no class `{name}` in {place}.", hint=_offer(module, place))
     return service_of(found)
+
+
+def load_job(entry: str, folder: Path) -> Job:
+    """Import the job `entry`, 'module:function' or 'module:Class.method'. Raises ConfigError."""
+    place, _, name = entry.partition(":")
+    folder = folder.resolve()
+    found = _member(_imported(_module_name(place, folder), folder), name)
+    if found is None:
+        raise ConfigError(f"There is no function `{name}` in {place}.", hint="Build the artifact again.")
+    return job_of(found)
+
+
+def load_artifact(entry: str, folder: Path) -> tuple[ServiceSpec, tuple[JobDeclaration, ...]]:
+    """What an artifact of `entry`, a class or a function of a module, has: its service, and all jobs of the module.
+
+    The service of a function has no endpoints. Raises ConfigError.
+    """
+    place, _, name = entry.partition(":")
+    folder = folder.resolve()
+    module = _imported(_module_name(place, folder), folder)
+    found = _member(module, name)
+    jobs = tuple(job.declaration for job in jobs_in(module))
+    if twice := [name for name, count in Counter(job.name for job in jobs).items() if count > 1]:
+        raise ConfigError(f"{place} has several jobs named {twice[0]!r}.", hint='Set another: @kaon.job(name="other").')
+    if isinstance(found, type) or not callable(found):
+        return load(entry, folder).spec(), jobs
+    declaration = job_of(found).declaration
+    return ServiceSpec(name=declaration.name, entry=declaration.entry, summary=declaration.summary, uses=()), jobs
+
+
+def jobs_in(module: ModuleType) -> list[Job]:
+    """The jobs that are defined in a module itself, also as methods of its services, in order."""
+    services = (service.cls for service in services_in(module))
+    members = [*vars(module).values(), *(member for cls in services for member in vars(cls).values())]
+    found = {id(job): job for job in (getattr(member, JOB, None) for member in members) if isinstance(job, Job)}
+    return [job for job in found.values() if job.function.__module__ == module.__name__]
+
+
+def _member(module: ModuleType, name: str) -> object:
+    """A member of the module, such as 'Class' or 'Class.method'; None: it does not exist."""
+    found: object = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def services_in(module: ModuleType) -> list[Service]:

@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic.errors import PydanticUserError
@@ -20,9 +21,10 @@ from pydantic.errors import PydanticUserError
 from kaon.errors import ConfigError
 from kaon.sdk import hints
 from kaon.sdk.codec import Codec, codec_of
+from kaon.sdk.dataset import Dataset
 from kaon.sdk.link import Reference
 from kaon.sdk.problems import summary
-from kaon.types.service import SettingSpec
+from kaon.types.service import DATASET_TYPE, SettingSpec
 
 _SET_BY_EVERY_SHELL = re.compile(
     r"PATH|HOME|USER|LOGNAME|USERNAME|SHELL|SHLVL|TERM|PWD|OLDPWD|HOSTNAME|HOST|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TEMP|TMP"
@@ -56,9 +58,12 @@ class Setting:
     parameter: str
     codec: Codec
     scalar: bool
+    is_dataset: bool = False
 
     def read(self, text: str) -> Any:
-        """The value of `text`. Raises ValidationError."""
+        """The value of `text`. Raises ValidationError, or ConfigError for a dataset."""
+        if self.is_dataset:
+            return Dataset.of_text(text)
         return self.codec.validate_strings(text) if self.scalar else self.codec.validate_json(text)
 
 
@@ -89,6 +94,8 @@ def read_settings(service: str, settings: tuple[Setting, ...], environ: Mapping[
             continue
         try:
             arguments[setting.parameter] = setting.read(text)
+        except ConfigError as error:
+            wrong[setting.spec.name] = f"({setting.spec.type}) is wrong: {error.cause}"
         except ValidationError as error:
             wrong[setting.spec.name] = f"({setting.spec.type}) is wrong: {summary(error)}"
         except ValueError:
@@ -104,6 +111,10 @@ def read_settings(service: str, settings: tuple[Setting, ...], environ: Mapping[
 
 
 def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
+    if _is_dataset(hint):
+        required = p.default is p.empty
+        spec = SettingSpec(name=p.name.upper(), required=required, type=DATASET_TYPE)
+        return Setting(spec, p.name, codec_of(str, reads=False), scalar=True, is_dataset=True)
     try:
         codec = codec_of(hint, reads=False)
     except (PydanticUserError, TypeError, ValueError) as error:
@@ -119,6 +130,14 @@ def _setting(cls: type, p: inspect.Parameter, hint: Any) -> Setting:
         default=None if required else _shown(p.default),
     )
     return Setting(spec, p.name, codec, scalar=hints.is_scalar(hint))
+
+
+def _is_dataset(hint: Any) -> bool:
+    """Whether it is `kaon.Dataset`, or that or None."""
+    hint = hints.bare(hint)
+    if get_origin(hint) in (Union, UnionType):
+        return {*get_args(hint)} == {Dataset, NoneType}
+    return hint is Dataset
 
 
 def _shown(default: Any) -> str | None:

@@ -273,7 +273,7 @@ class Signature:
     def _to_json_with_care(self, result: Any) -> bytes:
         """For answers of equivalent types: arrays for lists, dicts for models."""
         try:
-            value = self.answer.validate_python(plain(result))
+            value = self.answer.nullable_validator.validate_python(plain(result))
             return write_json(self.serializer, value)
         except ValidationError as error:
             why = summary(error)
@@ -288,13 +288,14 @@ class Signature:
         """`text` if NaN is only within strings; else the answer with null in its place, where the type allows null."""
         if (b"NaN" not in text and b"Infinity" not in text) or _is_json(text):
             return text
-        try:
-            value = self.answer.validate_python(plain(result)) if self.limited else plain(result)
-            text = write_json(self.answer.nullable_serializer, value)
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError):
-            text = b"NaN"
-        if _is_json(text):
-            return text
+        for read in (None, self.answer.nullable_validator.validate_python):  # as it is, and as an equivalent type
+            try:
+                value = read(plain(result)) if read else result
+                text = write_json(self.answer.nullable_serializer, value)
+            except (PydanticSerializationError, ValueError, TypeError, RecursionError):
+                continue
+            if _is_json(text):
+                return text
         raise BadAnswer(
             f"`{self.owner}` returned a number that is NaN or infinite, which JSON does not have.",
             hint="Return None in its place, with a return hint that allows it: `float | None`.",

@@ -1,4 +1,4 @@
-"""A simulated deployment: its truth, its world, and what a controller can see and do.
+"""A simulated deployment: its true behaviour, its state, and what a controller observes and does.
 
 numba is optional: with it the kernel is compiled, without it the same functions run as plain Python.
 """
@@ -33,22 +33,22 @@ _FUNCTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 """What is compiled, callees first."""
 _OPTIONS: dict[str, Any] = {"nogil": True, "_nrt": False}
-"""Of the compiler. The kernel allocates nothing: without counting of references (nrt) it is four times as fast. It
-touches nothing of Python: others may have the interpreter meanwhile."""
+"""Options of the compiler. The kernel allocates nothing: without reference counting (nrt) it is four times as fast. It
+uses no Python objects, so it runs without the interpreter's lock."""
 _EVENTS = 8
-"""Room in the heap for each replica beside its lanes' batches; a living one has three at most."""
+"""Entries of the heap for each replica, in addition to its lanes' batches; a living one has at most three."""
 _FINE = 256
 """Buckets of the latency histogram per `latency_s`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """How the simulated service and machines really behave; a law does not know it.
+    """How the simulated service and machines behave, which is hidden from scaling laws.
 
-    A batch of n rows takes (a n^power + b) s, times a log-normal factor of `noise` (sigma), five times as
-    long for a share of `stragglers`; a share of `slow` replicas takes 1.5 times as long. Starts are
-    log-normal with median `start_s` and 0.95 quantile `start_p95_s`. `life_s` is the mean time to
-    failure, exponential; None: for ever. Of a replica that fails, calls are tried again if `retry`.
+    A batch of n rows takes (a n^power + b) s, times a log-normal factor of `noise` (sigma), five times as long for a
+    share of `stragglers`; a share of `slow` replicas takes 1.5 times as long. Starts are log-normal with median
+    `start_s` and 0.95 quantile `start_p95_s`. `life_s` is the mean time to failure, exponential; None: no failures.
+    With `retry` the calls of a failed replica are repeated.
     """
 
     a: float = 0.02
@@ -63,17 +63,17 @@ class Truth:
     life_s: float | None = None
     retry: bool = True
     exponential: bool = False
-    """Exponential batch times instead: for comparison with M/M/c."""
+    """Exponential batch times instead, for comparison with M/M/c."""
     shared_queue: bool = False
-    """One queue for all replicas instead of one each: likewise."""
+    """One queue for all replicas instead of one each, for the same comparison."""
     slots: int = 1
-    """Batches, or calls, that a replica runs beside each other; each takes as long as if it were alone."""
+    """Batches, or calls, that a replica runs concurrently; each takes as long as if it were alone."""
     starts_s: tuple[float, ...] = ()
-    """Starts as they were seen, instead of the log-normal ones."""
+    """Observed durations of starts, instead of the log-normal ones."""
     max_wait_s: float = 0.0
-    """For how long an idle replica waits for a full batch; not with one queue for all."""
+    """How long an idle replica waits for a full batch; without effect on a shared queue."""
     rows_per_call: float = 1.0
-    """What is told of batches counts so many rows for a call; `a` and `max_batch` are of calls all the same."""
+    """Rows counted for a call in observations; `a` and `max_batch` are about calls nevertheless."""
 
 
 def available() -> bool:
@@ -93,11 +93,11 @@ def machine(compiled: bool) -> Any:
     digest = hashlib.sha256(sources + repr(_OPTIONS).encode()).hexdigest()[:12]
     for module, functions in _FUNCTIONS:
         for name in functions:
-            # The same code, but it finds the compiled ones of the functions that it calls. numba's cache goes by a
-            # function's own file and name; what it calls and its constants may be in another, so the name says all.
-            twin = FunctionType(getattr(module, name).__code__, names, name)
-            twin.__qualname__ = f"{name}_{digest}"
-            names[name] = numba.njit(cache=True, **_OPTIONS)(twin)
+            # The same code, in whose globals the called functions are the compiled ones. numba's cache depends on the
+            # function's file and name only, so the name has the digest of everything that it uses.
+            copy = FunctionType(getattr(module, name).__code__, names, name)
+            copy.__qualname__ = f"{name}_{digest}"
+            names[name] = numba.njit(cache=True, **_OPTIONS)(copy)
     return SimpleNamespace(**{name: names[name] for _, functions in _FUNCTIONS for name in functions})
 
 
@@ -112,14 +112,14 @@ def _spread(truth: Truth) -> list[int]:
     normal = NormalDist()
     table = _table(lambda q: math.exp(truth.noise * normal.inv_cdf(q) - truth.noise**2 / 2), memory.PPM)
     late = round(truth.stragglers * memory.TABLE)
-    # Every so-manieth quantile straggles, so that slow and quick ones do alike.
+    # Stragglers are spread evenly over the quantiles.
     return [x * 5 if late and (i * late) % memory.TABLE < late else x for i, x in enumerate(table)]
 
 
 def _starts(truth: Truth) -> list[int]:
     if truth.starts_s:
-        seen = sorted(truth.starts_s)
-        return _table(lambda q: seen[int(q * len(seen))], NS)
+        starts_s = sorted(truth.starts_s)
+        return _table(lambda q: starts_s[int(q * len(starts_s))], NS)
     sigma = math.log(truth.start_p95_s / truth.start_s) / 1.645 if truth.start_s > 0 else 0.0
     normal = NormalDist()
     return _table(lambda q: truth.start_s * math.exp(sigma * normal.inv_cdf(q)), NS)
@@ -137,7 +137,7 @@ def _tables(truth: Truth) -> tuple[int, ...]:
 
 @dataclass(slots=True)
 class SimulatedDeployment:
-    """A simulated deployment at a moment. `observe`, `scale` and `advance` are what a controller has."""
+    """A simulated deployment at one moment. A controller uses `observe`, `scale` and `advance`."""
 
     world: SimulatedState
     compiled: bool
@@ -145,7 +145,7 @@ class SimulatedDeployment:
     _rows_per_call: float = 1.0
 
     def advance(self, until_s: float) -> None:
-        """Let it run until `until_s`."""
+        """Simulate until `until_s`."""
         machine(self.compiled).advance(self.world, round(until_s * NS))
 
     def counts(self) -> list[int]:
@@ -154,7 +154,7 @@ class SimulatedDeployment:
         return counts.tolist() if self.compiled else list(counts)
 
     def observe(self) -> Observation:
-        """What happened since the last call of this."""
+        """What happened since the last observation."""
         now = self.counts()
         was, self._before = self._before, now
 
@@ -186,7 +186,7 @@ class SimulatedDeployment:
         )
 
     def scale(self, replicas: int) -> None:
-        """Order or let go replicas until there are `replicas`, starting ones included, draining ones not."""
+        """Start or stop replicas until there are `replicas`, counting starting ones but not draining ones."""
         counts = self.world.counts
         missing = replicas - int(counts[memory.READY] + counts[memory.COMING])
         if missing > 0:
@@ -194,8 +194,8 @@ class SimulatedDeployment:
         elif missing < 0:
             machine(self.compiled).stop(self.world, -missing)
 
-    def have(self, replicas: int) -> None:
-        """Have `replicas` more, ready at once, as if they had been there before the first call."""
+    def add_ready(self, replicas: int) -> None:
+        """Add `replicas` that are ready at once, as if they had existed before the first call."""
         world = self.world
         quick = world.tables.copy() if self.compiled else list(world.tables)
         quick[memory.START_TIMES : memory.START_TIMES + memory.TABLE] = [0] * memory.TABLE
@@ -207,10 +207,10 @@ class SimulatedDeployment:
         self._before = self.counts()
 
     def change(self, truth: Truth) -> None:
-        """Let the truth be another from now on; batches and starts under way end as they would have."""
+        """Change the truth; batches and starts in progress end as they would have."""
         tables = _tables(truth)
         if len(tables) != len(self.world.tables):
-            raise ValueError("the largest batch of a truth cannot change in mid-run; limit it")
+            raise ValueError("max_batch cannot change during a run; use limit()")
         self._rows_per_call = truth.rows_per_call
         if self.compiled:
             import numpy as np
@@ -220,8 +220,8 @@ class SimulatedDeployment:
             self.world = self.world._replace(tables=tables)
 
     def limit(self, rows: int, slots: int | None = None, max_wait_s: float | None = None) -> None:
-        """Let no batch that begins from now on have more than `rows` rows, run no more than `slots` of them in a
-        replica (nor more than the truth's), and let none wait for company longer than `max_wait_s`. None: as it is."""
+        """Limit the rows of later batches, the concurrent batches of a replica (at most the truth's), and how long an
+        incomplete batch waits for more calls. None: unchanged."""
         counts, largest = self.world.counts, len(self.world.tables) - memory.SERVICE - 1
         counts[memory.MAX_BATCH] = min(max(rows, 1), largest)
         if slots is not None:
@@ -230,7 +230,7 @@ class SimulatedDeployment:
             counts[memory.MAX_WAIT] = round(max_wait_s * NS)
 
     def branch(self) -> SimulatedDeployment:
-        """A copy that goes its own way: a checkpoint."""
+        """An independent copy: a checkpoint."""
         fields = (x.copy() if hasattr(x, "copy") else x for x in self.world)
         return SimulatedDeployment(SimulatedState(*fields), self.compiled, list(self._before), self._rows_per_call)
 
@@ -246,14 +246,14 @@ def deployment(
     scored_from_s: float = 0.0,
     compiled: bool | None = None,
 ) -> SimulatedDeployment:
-    """A deployment with no replicas, to which calls come at `arrivals_ns` (sorted).
+    """A deployment without replicas whose calls arrive at `arrivals_ns` (sorted).
 
-    `slots` bounds how many replicas can exist at once. Calls are scored in windows of `window_s` by
-    arrival, from `scored_from_s` on, a multiple of it (else ValueError). `compiled` is None: if numba is there.
+    `slots` bounds how many replicas can exist at once. Calls are scored in windows of `window_s` by arrival, from
+    `scored_from_s` on, a multiple of it (else ValueError). `compiled`; None: if numba is installed.
     """
     compiled = available() if compiled is None else compiled
     if not 1 <= truth.slots <= memory.MOST_LANES:
-        raise ValueError(f"a replica runs 1 to {memory.MOST_LANES} batches beside each other, not {truth.slots}")
+        raise ValueError(f"a replica runs 1 to {memory.MOST_LANES} batches concurrently, not {truth.slots}")
     calls = len(arrivals_ns)
     width_ns = round(window_s * NS)
     first_window = round(scored_from_s * NS) // width_ns
@@ -303,7 +303,7 @@ def _compiled_world(
     machines: tuple[list[int], list[int]],
     rooms: tuple[int, int],
 ) -> SimulatedState:
-    """The same on arrays; nothing ever changes `arrivals`, so that many worlds may share them."""
+    """The state on arrays; `arrivals` never changes, so that many states may share it."""
     import numpy as np
 
     return SimulatedState(

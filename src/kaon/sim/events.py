@@ -1,6 +1,6 @@
-"""Random numbers that are functions of (seed, stream, number), and the heap of events to come.
+"""Random numbers that are functions of (seed, stream, number), and the heap of future events.
 
-Part of the kernel: what is said there holds here.
+Part of the kernel: the rules described there apply here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def push(w: SimulatedState, time: int, kind: int, slot: int, lane: int) -> None:
 
 
 def sweep(w: SimulatedState) -> None:
-    """Drop the events of replicas that are gone; the living have three at most, and one for each lane."""
+    """Drop the events of ended replicas; a living one has at most three, and one for each lane."""
     n = w.counts[HEAP]
     w.counts[HEAP] = 0
     for i in range(n):
@@ -46,7 +46,7 @@ def sweep(w: SimulatedState) -> None:
 
 
 def insert(w: SimulatedState, time: int, key: int) -> None:
-    """Put an event where it belongs in the heap."""
+    """Insert an event into the heap."""
     i = w.counts[HEAP]
     w.counts[HEAP] = i + 1
     while i > 0:
@@ -61,7 +61,7 @@ def insert(w: SimulatedState, time: int, key: int) -> None:
 
 
 def pop(w: SimulatedState) -> None:
-    """Take the first event out of the heap."""
+    """Remove the first event from the heap."""
     n = w.counts[HEAP] - 1
     w.counts[HEAP] = n
     time, key = w.heap[2 * n], w.heap[2 * n + 1]

@@ -1,12 +1,11 @@
 """The data plane of the simulator: calls, batches, replicas, in integer nanoseconds.
 
-These functions are plain Python over flat sequences of integers. `kaon.sim.engine` runs them as they are, on
-lists, or compiled by numba, on arrays; both give the same results to the last bit, because nothing here
-is a float and every random number is a function of (seed, stream, number) in arithmetic that never
-leaves 63 bits (numba takes overflow for impossible).
+These functions are plain Python over flat sequences of integers. `kaon.sim.engine` runs them as they are, on lists, or
+compiled by numba, on arrays; both give exactly the same results, because nothing here is a float and every random
+number is a function of (seed, stream, number) in arithmetic within 63 bits (numba does not check for overflow).
 
 Events: arrivals are a sorted sequence and never enter the heap; the heap holds ends of batches, replicas that
-become ready, replicas that fail, and ends of waits. Ties go by (time, kind, id), and events come before arrivals.
+become ready, replicas that fail, and ends of waits. Ties are ordered by (time, kind, id), and events precede arrivals.
 A replica runs a batch in each of its lanes; a call is a batch of one. A call waits in the queue of its replica, chosen
 as the edge does it (the less loaded of two), or in the one queue for all when no replica is ready, or when `SHARED` is
 set. With a `MAX_WAIT`, an idle lane waits for a full batch until its oldest call has waited so long, as
@@ -108,7 +107,7 @@ from kaon.sim.memory import (
 
 
 def account(w: SimulatedState, now: int) -> None:
-    """Book the replica-time since the last change of how many there are."""
+    """Add the replica-time since the number of replicas last changed."""
     passed = now - w.counts[SINCE]
     w.counts[ALIVE_NS] += passed * w.counts[ALIVE]
     w.counts[READY_NS] += passed * w.counts[READY]
@@ -116,7 +115,7 @@ def account(w: SimulatedState, now: int) -> None:
 
 
 def score(w: SimulatedState, call: int, latency: int, well: int) -> None:
-    """A call's fate: into its window by arrival, and the histogram."""
+    """Record the result of a call, in its window by arrival and in the histogram."""
     c = w.counts
     c[ANSWERED] += 1
     c[IN_FLIGHT] -= 1
@@ -131,7 +130,7 @@ def score(w: SimulatedState, call: int, latency: int, well: int) -> None:
 
 
 def hold(w: SimulatedState, call: int) -> None:
-    """Into the queue for all."""
+    """Put a call into the shared queue."""
     w.following[call] = -1
     if w.counts[HELD_FIRST] < 0:
         w.counts[HELD_FIRST] = call
@@ -141,7 +140,7 @@ def hold(w: SimulatedState, call: int) -> None:
 
 
 def enqueue(w: SimulatedState, slot: int, call: int) -> None:
-    """Into the queue of a replica."""
+    """Put a call into the queue of a replica."""
     w.following[call] = -1
     if w.replicas[slot * WIDTH + FIRST] < 0:
         w.replicas[slot * WIDTH + FIRST] = call
@@ -152,7 +151,7 @@ def enqueue(w: SimulatedState, slot: int, call: int) -> None:
 
 
 def lingers(w: SimulatedState, slot: int, now: int) -> bool:
-    """Whether what waits waits on for company; if so, it is looked at again when its oldest call has waited enough."""
+    """Whether an incomplete batch waits for more calls; if so, until its oldest call has waited long enough."""
     c = w.counts
     call = w.replicas[slot * WIDTH + FIRST]
     if call < 0 or w.replicas[slot * WIDTH + WAITING] >= c[MAX_BATCH] or w.replicas[slot * WIDTH + PHASE] != SERVING:
@@ -167,7 +166,7 @@ def lingers(w: SimulatedState, slot: int, now: int) -> bool:
 
 
 def begin(w: SimulatedState, slot: int, lane: int, now: int) -> None:
-    """Start the next batch in an idle lane, if anything waits; callers past their deadline have left."""
+    """Start the next batch in an idle lane, if calls wait; calls past their deadline are dropped."""
     c = w.counts
     shared = w.counts[SHARED]
     if c[MAX_WAIT] > 0 and not shared and lingers(w, slot, now):
@@ -208,14 +207,14 @@ def begin(w: SimulatedState, slot: int, lane: int, now: int) -> None:
 
 
 def begin_any(w: SimulatedState, slot: int, now: int) -> None:
-    """Start batches in all idle lanes, as long as anything waits."""
+    """Start batches in all idle lanes while calls wait."""
     for lane in range(w.counts[SLOTS]):
         if w.lanes[(slot * w.counts[LANES] + lane) * LANE_WIDTH + BATCH] < 0:
             begin(w, slot, lane, now)
 
 
 def end(w: SimulatedState, slot: int, lane: int, now: int) -> None:
-    """A batch is done: answer its calls, begin the next; a draining replica that is empty is gone."""
+    """End a batch: answer its calls and begin the next; a draining replica without calls ends."""
     c = w.counts
     at = (slot * c[LANES] + lane) * LANE_WIDTH
     rows, took = w.lanes[at + BATCH_ROWS], w.lanes[at + BATCH_NS]
@@ -242,7 +241,7 @@ def end(w: SimulatedState, slot: int, lane: int, now: int) -> None:
 
 
 def leave(w: SimulatedState, slot: int, now: int) -> None:
-    """The replica in `slot` is no more."""
+    """End the replica in `slot`."""
     account(w, now)
     if w.replicas[slot * WIDTH + PHASE] == SERVING:
         withdraw(w, slot)
@@ -256,7 +255,7 @@ def leave(w: SimulatedState, slot: int, now: int) -> None:
 
 
 def withdraw(w: SimulatedState, slot: int) -> None:
-    """Take a replica out of those that get calls."""
+    """Remove a replica from those that get calls."""
     n = w.counts[READY] - 1
     w.counts[READY] = n
     moved, place = w.replicas[n * WIDTH + LISTED], w.replicas[slot * WIDTH + PLACE]
@@ -265,7 +264,7 @@ def withdraw(w: SimulatedState, slot: int) -> None:
 
 
 def route(w: SimulatedState, call: int, number: int, now: int) -> None:
-    """Give a call to a replica: the less loaded of two; it begins at once if that one is idle."""
+    """Assign a call to the less loaded of two replicas; it begins at once if that one is idle."""
     c = w.counts
     n = c[READY]
     c[QUEUED] += 1
@@ -295,7 +294,7 @@ def route(w: SimulatedState, call: int, number: int, now: int) -> None:
 
 
 def become_ready(w: SimulatedState, slot: int, now: int) -> None:
-    """A start is done: the replica takes calls, first those that were held."""
+    """Make a replica ready: it takes calls, first those that were held."""
     c = w.counts
     account(w, now)
     w.replicas[slot * WIDTH + PHASE] = SERVING
@@ -320,7 +319,7 @@ def become_ready(w: SimulatedState, slot: int, now: int) -> None:
 
 
 def fail(w: SimulatedState, slot: int, now: int) -> None:
-    """A replica dies: its calls are tried once more elsewhere, or lost."""
+    """End a replica by a failure: its calls are repeated at another replica, or lost."""
     c = w.counts
     queued = w.replicas[slot * WIDTH + FIRST]
     c[QUEUED] -= w.replicas[slot * WIDTH + WAITING]
@@ -346,7 +345,7 @@ def fail(w: SimulatedState, slot: int, now: int) -> None:
 
 
 def start(w: SimulatedState, replicas: int) -> None:
-    """Order replicas."""
+    """Start replicas."""
     c = w.counts
     account(w, c[NOW])
     for _ in range(replicas):
@@ -371,7 +370,7 @@ def start(w: SimulatedState, replicas: int) -> None:
 
 
 def stop(w: SimulatedState, replicas: int) -> None:
-    """Let replicas go: starting ones first, then the last in the list, which finish what they have."""
+    """Stop replicas: starting ones first, then the last in the list, which drain."""
     c = w.counts
     now = c[NOW]
     for slot in range(len(w.replicas) // WIDTH - 1, -1, -1):
@@ -393,7 +392,7 @@ def stop(w: SimulatedState, replicas: int) -> None:
 
 
 def advance(w: SimulatedState, until: int) -> None:
-    """Let the world run until just before `until`."""
+    """Simulate until just before `until`."""
     c = w.counts
     n = len(w.arrivals)
     events = 0

@@ -1,24 +1,24 @@
-"""How a simulated world lies in memory: flat sequences of integers, and names for the places in them."""
+"""The memory layout of a simulation: flat sequences of integers, and names for the indices in them."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# What `SimulatedState.counts` holds: what is and was,
+# Indices of `SimulatedState.counts`: the current state and totals,
 NOW, NEXT, HEAP, READY, ALIVE, IN_FLIGHT, QUEUED, ARRIVED, ANSWERED, MISSED = range(10)
 BATCHES, ROWS, BUSY, ROWS_SQUARED, ROWS_BUSY, ALIVE_NS, READY_NS, SINCE, STARTS, EVENTS = range(10, 20)
 HELD_FIRST, HELD_LAST, LATENCY_SUM, READY_EVENTS, START_SUM, TIMED_OUT, LOST, FREE, COMING = range(20, 29)
-# and the rules of the run.
+# and the settings of the run.
 SEED, MAX_BATCH, DEADLINE, SHARED, RETRY, BUCKET, WINDOW, FIRST_WINDOW, SLOTS, LANES = range(29, 39)
 BUSY_SQUARED = 39
 """In squares of `TICK`."""
 MAX_WAIT = 40
-"""For how long an idle lane waits for a fuller batch."""
+"""How long an idle lane waits for a fuller batch."""
 COUNTS = 41
 
-# Where the tables begin in `SimulatedState.tables`, and how long they are.
+# Offsets of the tables in `SimulatedState.tables`, and their lengths.
 TABLE = 1024
-"""Entries of a table of quantiles, which random numbers are looked up in."""
+"""Entries of a table of quantiles, which maps random numbers to values."""
 BUCKETS = 4096
 """Of the latency histogram, and of the table of latency losses by bucket."""
 SPREAD, START_TIMES, SPEEDS, LIVES, LOSSES = (TABLE * i for i in range(5))
@@ -26,11 +26,11 @@ SERVICE = LOSSES + BUCKETS
 
 # The fields of a replica in `SimulatedState.replicas`, at slot * WIDTH. TIMED: whether the end of a wait is among the
 # events.
-# The last three are lists by themselves: LISTED, the slots that take calls; PLACE, where a slot stands in it; UNUSED,
+# The last three are lists over all slots: LISTED, the slots that take calls; PLACE, the index of a slot in it; UNUSED,
 # slots to use next.
 PHASE, GENERATION, FIRST, LAST, WAITING, WORKING, RUNNING, SPEED, TIMED, LISTED, PLACE, UNUSED = range(12)
 WIDTH = 12
-# A replica has LANES lanes, of which the first SLOTS are in use: batches, or calls, that it runs beside each other.
+# A replica has LANES lanes, of which the first SLOTS are in use: batches, or calls, that it runs concurrently.
 # WORKING of them are busy, with RUNNING rows. A lane's fields in `SimulatedState.lanes`, at
 # (slot * LANES + lane) * LANE_WIDTH.
 BATCH, BATCH_ROWS, BATCH_NS = range(3)
@@ -49,7 +49,7 @@ STREAM_ROUTE, STREAM_OTHER, STREAM_SERVICE, STREAM_START, STREAM_SPEED, STREAM_F
 
 
 class SimulatedState(NamedTuple):
-    """All state; every field is a flat sequence of integers (ns, ppm, counts, or places in another)."""
+    """All state; every field is a flat sequence of integers (ns, ppm, counts, or indices into another one)."""
 
     counts: Any
     tables: Any

@@ -1,4 +1,4 @@
-"""A small chart of replicas, or of something else, over time, as SVG."""
+"""A small chart of values over time, such as replicas, as SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 760, 260, 46, 10, 34, 34
 GREY, BLUE, ORANGE, GREEN = "#b0b0b0", "#0b6e99", "#d1603d", "#4c8c4a"
 POINTS = 600
-"""Of a line at most; more are brought down to the highest of each part."""
+"""The most points of a line; more are reduced to the highest of each part."""
 
 
 def picture(
@@ -20,9 +20,10 @@ def picture(
     below: str | None = None,
     marks: Sequence[float] = (),
 ) -> str:
-    """Lines, each under its name with its values and colour, over `seconds`; a grey one is thin.
+    """A chart of lines, by name with their values and colour, over `seconds`; a grey one is thin.
 
-    `below` says what they are if not replicas; `marks` are moments, as shares of the time, when something happened.
+    `below` is the text below the chart, by default that they are replicas; `marks` are moments to mark, as shares of
+    the time.
     """
     most = 1.1 * max(max(values, default=0) for values, _ in series.values()) or 1.0
     parts = [

@@ -1,9 +1,9 @@
-"""The platform itself in simulated time: the real controllers and the agent's real steps, on a fake clock and driver.
+"""The platform in simulated time: the real controllers and the agent's real decisions, on a fake clock and driver.
 
-What is simulated is the world around them: replicas that take their time to start, fail or never come up
-(`kaon.drivers.fake`), callers, and the edge's shares. Every second the agent's pure step is taken on what is seen,
-its report and its samples reach the control plane, and every reconciler looks at what changed. Either side can be
-started anew in between. The same seed and the same calls give the same run.
+Simulated are replicas that start slowly, fail or never start (`kaon.drivers.fake`), callers, and the edge's shares.
+Every second the agent's pure `step` decides on the observations, its report and its samples are sent to the control
+plane, and every reconciler processes the changes. Either side can be restarted in between. The same seed and the same
+calls give the same run.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, ColdStart, Sample, Traffic
 
 CLOUD, WORKSPACE = "local", "default"
 _PATIENCE_S = 1.0
-"""A caller that waits longer is gone, and is a miss."""
-_COMING = (Phase.STARTING, Phase.LOADING, Phase.INSTALLING)
+"""A caller that waits longer leaves, and counts as a miss."""
+_STARTING = (Phase.STARTING, Phase.LOADING, Phase.INSTALLING)
 
 
 @dataclass
 class SimulatedLoad:
-    """What calls a deployment, and what a call takes there."""
+    """The calls of a deployment, and how long each takes."""
 
     rps: float = 0.0
     call_s: float = 0.1
@@ -69,17 +69,17 @@ class SimulatedLoad:
     well: int = 0
     missed: int = 0
     served: Served | None = None
-    """Where its calls are of the event simulator; then `rps` and `call_s` mean nothing."""
+    """The event simulator that serves the calls, if any; then `rps` and `call_s` are not used."""
 
     @property
     def in_flight(self) -> int:
-        """Calls that came and have no answer yet: nothing is lost from sight."""
+        """Calls that arrived and are neither answered nor missed."""
         return self.arrived - self.well - self.missed
 
 
 @dataclass
 class SimulatedPlatform:
-    """A control plane and one cloud. `behaviours`: how replicas of an artifact behave; ready after 5 s unless told."""
+    """A control plane and one cloud. `behaviours`: how replicas of an artifact behave; by default ready after 5 s."""
 
     seed: int = 0
     behaviours: dict[str, Behaviour] = field(default_factory=dict)
@@ -94,22 +94,22 @@ class SimulatedPlatform:
         self.place = FakePlace(self.clock, script=self._behaviour)
         self.driver, self.replicas = FakeDriver(self.place), FakeReplicas(self.place)
         self.ring = TrafficRing()
-        self.dice = random.Random(self.seed)  # noqa: S311 - a simulation's
+        self.random = random.Random(self.seed)  # noqa: S311 - a simulation's
         self.restart_control()
         self.restart_agent()
         self._second = 0
 
     def restart_control(self) -> None:
-        """Another control plane over the same store: all that it had in memory is gone."""
-        self.opinions = LiveStatus()
+        """Restart the control plane over the same store: what it had in memory is lost."""
+        self.live_status = LiveStatus()
         self.controllers = Controllers(
-            self.store, Vault(bytes(32)), self.clock, traffic=self.ring, opinions=self.opinions, twin=self.twin
+            self.store, Vault(bytes(32)), self.clock, traffic=self.ring, live_status=self.live_status, twin=self.twin
         )
         self._version = -1
         self._due: dict[tuple[int, DeploymentKey], float] = {}
 
     def restart_agent(self) -> None:
-        """Another agent in the same place: replicas live on."""
+        """Restart the agent in the same place: replicas keep running."""
         self._histories: Mapping[str, ReplicaHistory] = {}
         self._refused: dict[str, RefusedStart] = {}
         self._at_edge: frozenset[str] = frozenset()
@@ -117,11 +117,11 @@ class SimulatedPlatform:
         self._ready: frozenset[str] = frozenset()
 
     async def begin(self) -> None:
-        """The cloud joins."""
+        """Join the cloud."""
         await self.store.create("cloud", "", CLOUD, CloudSpec(), CloudStatus())
 
     async def deploy(self, name: str, spec: DeploymentSpec, service: ServiceSpec | None = None) -> None:
-        """Make a deployment what `spec` says; its artifact is made when it is new, of `service` or a plain one."""
+        """Create or change a deployment; a new artifact is made of `service`, or of a plain one."""
         digest = spec.template.artifact
         if await self.store.find("artifact", WORKSPACE, digest) is None:
             service = service or ServiceSpec(name=name, entry="m:C")
@@ -136,7 +136,7 @@ class SimulatedPlatform:
         self.loads.setdefault(name, SimulatedLoad())
 
     async def live(self, seconds: int) -> None:
-        """Let so many seconds pass."""
+        """Simulate so many seconds."""
         for _ in range(seconds):
             self._second += 1
             await self.clock.advance(1.0)
@@ -152,7 +152,7 @@ class SimulatedPlatform:
                 await self.reconcile()
             if self._second % round(LOOK_S) == 0:
                 await self.controllers.tuning.tick()
-                await self.controllers.tuning.answers()
+                await self.controllers.tuning.query_results()
                 await self.reconcile()
 
     async def status(self, name: str) -> DeploymentStatus:
@@ -169,14 +169,14 @@ class SimulatedPlatform:
         return sum(r.workload.spec.deployment == name for r in self.place.replicas.values() if r.stopped is None)
 
     def kill(self, name: str) -> None:
-        """A replica of the deployment, chosen by the seed, dies."""
+        """Kill a replica of the deployment, chosen by the seed."""
         alive = [r for r in self.place.replicas.values() if r.workload.spec.deployment == name and r.stopped is None]
         if alive:
-            victim = self.dice.choice(alive)
+            victim = self.random.choice(alive)
             victim.behaviour = victim.behaviour.model_copy(update={"ends_after_s": 0.0})
 
     async def reconcile(self) -> None:
-        """Every reconciler looks at what changed or is due, until nothing is."""
+        """Let every reconciler process what has changed or is due, until nothing is left."""
         reconcilers = self.controllers.reconcilers
         if self._version < 0:
             for number, reconciler in enumerate(reconcilers):
@@ -218,7 +218,7 @@ class SimulatedPlatform:
                 self._health[id_] = ProbedHealth(before.answer, before.asked_at, 0, before.misses + 1, silent_since)
             else:
                 self._health[id_] = ProbedHealth(answer, now, before.zeros + 1 if answer.in_flight == 0 else 0)
-        seen = AgentInputs(
+        inputs = AgentInputs(
             now=now,
             wall=self.clock.now(),
             observed=observed,
@@ -226,7 +226,7 @@ class SimulatedPlatform:
             refused=self._refused,
             at_edge=self._at_edge,
         )
-        decided = replicas.step(plan, seen, self._histories)
+        decided = replicas.step(plan, inputs, self._histories)
         self._histories, self._refused = decided.histories, {}
         self._at_edge = frozenset(e.replica for group in decided.endpoints.values() for e in group)
         for action in decided.actions:
@@ -254,19 +254,19 @@ class SimulatedPlatform:
                 await self.replicas.admit(f"unix:/fake/{replica}/control.sock", access)
 
     def _serve(self, report: Report, ready: frozenset[str]) -> list[Sample]:
-        """A second of calls: each ready replica answers one call at a time; who waits too long is gone."""
+        """A second of calls: each ready replica answers one call at a time; a caller that waits too long leaves."""
         fresh, self._ready = ready - self._ready, ready
         samples = []
         for name, load in sorted(self.loads.items()):
-            mine = [status for status in report.replicas if status.deployment == name]
+            statuses = [status for status in report.replicas if status.deployment == name]
             serving: dict[int, int] = {}
-            for status in mine:
+            for status in statuses:
                 serving[status.revision] = serving.get(status.revision, 0) + (status.id in ready)
             if load.served is not None:
-                samples += self._simulated(name, load.served, mine, ready, fresh)
+                samples += self._simulated(name, load.served, statuses, ready, fresh)
                 continue
             whole = int(load.rps)
-            came = whole + (self.dice.random() < load.rps - whole)
+            came = whole + (self.random.random() < load.rps - whole)
             able = int(sum(serving.values()) / load.call_s)
             load.arrived += came
             load.waiting += came
@@ -276,34 +276,34 @@ class SimulatedPlatform:
             load.waiting -= late
             load.well += done
             load.missed += late
-            samples += _samples(self.clock.now(), name, load, mine, serving, (came, done, late), fresh)
+            samples += _samples(self.clock.now(), name, load, statuses, serving, (came, done, late), fresh)
         return samples
 
     def _simulated(
-        self, name: str, served: Served, mine: list[ReplicaStatus], ready: frozenset[str], fresh: frozenset[str]
+        self, name: str, served: Served, statuses: list[ReplicaStatus], ready: frozenset[str], fresh: frozenset[str]
     ) -> list[Sample]:
-        """A second of calls that the event simulator serves; of one revision."""
+        """A second of calls that the event simulator serves, of one revision."""
         planned = self._plan.knobs.get(f"{WORKSPACE}/{name}", PlannedKnobs())
-        seen, latency = served.second(self._second, [planned.of(s.id) for s in mine if s.id in ready])
+        observed, latency = served.second(self._second, [planned.of(s.id) for s in statuses if s.id in ready])
         return [
             Sample(
                 workspace=WORKSPACE,
                 deployment=name,
-                revision=max((status.revision for status in mine), default=0),
+                revision=max((status.revision for status in statuses), default=0),
                 cloud=CLOUD,
                 at_s=self.clock.now(),
                 span_s=1.0,
-                arrivals=seen.arrivals,
-                codes={"2xx": seen.answered or 0},
+                arrivals=observed.arrivals,
+                codes={"2xx": observed.answered or 0},
                 latency=latency,
-                in_flight=seen.in_flight,
-                queued=seen.queued,
-                began=seen.began,
-                busy_s=seen.busy_s,
-                batches=seen.batches,
-                ready=seen.ready,
-                starting=sum(s.phase in _COMING for s in mine),
-                starts=tuple(ColdStart(replica=s.id, load_s=5.0) for s in mine if s.id in fresh),
+                in_flight=observed.in_flight,
+                queued=observed.queued,
+                began=observed.began,
+                busy_s=observed.busy_s,
+                batches=observed.batches,
+                ready=observed.ready,
+                starting=sum(s.phase in _STARTING for s in statuses),
+                starts=tuple(ColdStart(replica=s.id, load_s=5.0) for s in statuses if s.id in fresh),
             )
         ]
 
@@ -312,12 +312,12 @@ def _samples(
     now: float,
     name: str,
     load: SimulatedLoad,
-    mine: list[ReplicaStatus],
+    statuses: list[ReplicaStatus],
     serving: Mapping[int, int],
     counts: tuple[int, int, int],
     fresh: frozenset[str],
 ) -> list[Sample]:
-    """What the agent counted of a deployment in this second, by revision; of calls that find nobody as revision 0."""
+    """The samples of a deployment for this second, by revision; calls without a replica count for revision 0."""
     came, done, late = counts
     total = sum(serving.values())
     shares = {r: n / total for r, n in serving.items()} if total else {0: 1.0}
@@ -326,10 +326,10 @@ def _samples(
     left = [came, done, late, load.waiting]
     for revision, share in sorted({**dict.fromkeys(serving, 0.0), **shares}.items()):
         last = revision == max({**serving, **shares})
-        mine_of = [left[i] if last else math.floor(v * share) for i, v in enumerate((came, done, late, load.waiting))]
-        left = [whole - part for whole, part in zip(left, mine_of, strict=True)]
-        arrivals, answered, lost, waiting = mine_of
-        own = [status for status in mine if status.revision == revision]
+        parts = [left[i] if last else math.floor(v * share) for i, v in enumerate((came, done, late, load.waiting))]
+        left = [whole - part for whole, part in zip(left, parts, strict=True)]
+        arrivals, answered, lost, waiting = parts
+        own = [status for status in statuses if status.revision == revision]
         busy_s = answered * load.call_s
         found.append(
             Sample(
@@ -350,7 +350,7 @@ def _samples(
                     count=answered, rows=answered, seconds=busy_s, rows_squared=answered, rows_seconds=busy_s
                 ),
                 ready=serving.get(revision, 0),
-                starting=sum(s.phase in _COMING for s in own),
+                starting=sum(s.phase in _STARTING for s in own),
                 starts=tuple(ColdStart(replica=s.id, load_s=5.0) for s in own if s.id in fresh),
             )
         )

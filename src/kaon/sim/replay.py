@@ -1,4 +1,4 @@
-"""What would have happened: a deployment's law over a trace, on the simulator, and the answer in a few figures."""
+"""Replays a trace with a deployment's scaling law on the simulator, and sums the result up in a few figures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ TICK_S = 2.0
 _WINDOW_S = 60.0
 _WORST_WINDOWS = 5
 _LEARNING_S, _STARTS = 60.0, 3.0
-"""How long a replay is led in, at least: so long, and so many starts."""
+"""The least lead-in of a replay: a time, plus so many durations of a start."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayedService:
-    """What a replica can do: a batch of n calls, `max_batch` at most, takes n `row_s` + `call_s`; a start `start_s`."""
+    """The speed of a replica: a batch of n calls, at most `max_batch`, takes n `row_s` + `call_s`; a start
+    `start_s`."""
 
     row_s: float
     call_s: float
@@ -41,7 +42,7 @@ class ReplayedService:
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What a deployment's spec says of how it should be scaled."""
+    """How a deployment's spec wants it scaled."""
 
     scaling: Scaling
     objective: Objective
@@ -49,7 +50,7 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What would have happened. `load` and `replicas` are series of equal steps of `TICK_S`."""
+    """The result of a replay. `load` and `replicas` are series of equal steps of `TICK_S`."""
 
     calls: int
     span_s: float
@@ -65,7 +66,7 @@ class ReplayResult:
 
 
 def replay(
-    wishes: ReplayOptions,
+    options: ReplayOptions,
     service: ReplayedService,
     traffic: Trace,
     *,
@@ -73,20 +74,20 @@ def replay(
     compiled: bool | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> ReplayResult:
-    """`traffic` through the law of `wishes`.
+    """Replay `traffic` with the scaling law of `options`.
 
-    Its first minute is played over and over before it, for as long as some starts take, and not counted: so the law
-    and its replicas are at work when it begins. Pure but for `on_progress`, which is told the share that is done. The
-    same arguments give the same answer.
+    Its first minute is repeated before it, for as long as some starts take, and not counted, so that the law and its
+    replicas have settled when it begins. Pure but for `on_progress`, which is called with the share that is done. The
+    same arguments give the same result.
     """
     compiled = available() if compiled is None else compiled
     times, lead_s = _led(trace.calls(traffic, seed), traffic, service)
-    law = choice.law(wishes.scaling, wishes.objective, service.max_batch, start_s=service.start_s)
-    bounds = choice.bounds(wishes.scaling)
+    law = choice.law(options.scaling, options.objective, service.max_batch, start_s=service.start_s)
+    bounds = choice.bounds(options.scaling)
     first_rps = bisect_left(times, round(_WINDOW_S * trace.NS)) / _WINDOW_S
     setting = SimulationSetting(
         truth=_truth(service),
-        objective=wishes.objective,
+        objective=options.objective,
         bounds=bounds,
         first_replicas=bounds.clip(math.ceil(1.2 * first_rps / service.serves_rps), 0.0),
         tick_s=TICK_S,
@@ -96,7 +97,7 @@ def replay(
         compiled=compiled,
     )
     outcome = run(
-        law, setting, times, seed, lambda seen, *_: on_progress(min(1.0, seen.at_s / (lead_s + traffic.span_s)))
+        law, setting, times, seed, lambda now, *_: on_progress(min(1.0, now.at_s / (lead_s + traffic.span_s)))
     )
     return _answer(outcome, times[bisect_left(times, round(lead_s * trace.NS)) :], lead_s, traffic)
 

@@ -1,4 +1,4 @@
-"""A law at work on a simulated deployment, and what came of it."""
+"""Runs a scaling law on a simulated deployment, and measures the outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetting:
-    """Everything of a run but law and traffic. `stale_s` is how old figures are when the law gets them."""
+    """The settings of a run except for law and traffic. `stale_s`: the age of figures when the law gets them."""
 
     truth: Truth = field(default_factory=Truth)
     objective: Objective = field(default_factory=Objective)
@@ -35,7 +35,7 @@ class SimulationSetting:
 
 @dataclass(frozen=True, slots=True)
 class SimulationOutcome:
-    """What came of a run, over the scored part."""
+    """The outcome of a run, over the scored part."""
 
     windows: tuple[loss.LossInputs, ...]
     latency_p50_s: float
@@ -45,7 +45,7 @@ class SimulationOutcome:
     replicas: tuple[int, ...]
     """Paid ones, at each tick."""
     latency: LatencyCounts = field(default_factory=dict)
-    """In the buckets in which a platform counts it, which are coarse: what was seen compares with this."""
+    """Counts in the coarse buckets in which a platform counts latencies, for comparison with them."""
 
     @property
     def whole(self) -> loss.LossInputs:
@@ -62,11 +62,11 @@ class SimulationOutcome:
 
     @property
     def replica_seconds(self) -> float:
-        """What was paid for: starting and draining replicas included."""
+        """Paid replica-seconds, starting and draining replicas included."""
         return self.whole.paid_s
 
     def worst(self, windows: int) -> float:
-        """The lowest attainment of so many windows on end."""
+        """The lowest attainment of so many consecutive windows."""
         shares = []
         for i in range(max(1, len(self.windows) - windows + 1)):
             part = self.windows[i : i + windows]
@@ -76,7 +76,7 @@ class SimulationOutcome:
         return min(shares, default=1.0)
 
     def mean_loss(self, objective: Objective, reference_s: float) -> float:
-        """The mean loss of the windows, which are minutes, with the price of misses as it goes."""
+        """The mean loss of the windows, which are minutes; the price of misses follows the error budget."""
         price, total = loss.Price(), 0.0
         windows = loss.merged(list(self.windows))
         for window in windows:
@@ -87,10 +87,9 @@ class SimulationOutcome:
 
 
 class Session:
-    """A law at work, tick by tick. `law` may be exchanged between two ticks for one with the same kind of state.
+    """A run of a law, tick by tick. `law` may be replaced between two ticks by one with the same kind of state.
 
-    `state` and `clock_s`, what the law's clock shows at the start, let it go on from where another one was, with
-    `ready` replicas that serve already.
+    `state`, `clock_s` (the law's clock at the start) and `ready` (replicas that serve already) continue another run.
     """
 
     def __init__(
@@ -124,11 +123,11 @@ class Session:
             compiled=setting.compiled,
         )
         if ready:
-            self.world.have(ready)
+            self.world.add_ready(ready)
         self.world.scale(max(setting.first_replicas, ready))
 
     def step(self) -> tuple[Observation, ScalingDecision] | None:
-        """One tick: the figures that the law got and its decision; None while no figures are old enough."""
+        """One tick; returns the observation for the law and its decision, None while no observation is old enough."""
         setting = self.setting
         if self.tick >= self._first and (self.tick - self._first) % self._per_window == 0:
             self._paid.append(_paid(self.world))
@@ -140,17 +139,17 @@ class Session:
         if fresh.at_s - self._late[0].at_s < setting.stale_s:
             return None
         now = {"ready": fresh.ready, "starting": fresh.starting, "at_s": fresh.at_s + self.clock_s}
-        seen = self._late.popleft().model_copy(update=now)
-        self.state, decision = self.law.step(self.state, setting.bounds, seen)
+        observation = self._late.popleft().model_copy(update=now)
+        self.state, decision = self.law.step(self.state, setting.bounds, observation)
         self.world.scale(decision.replicas)
-        return seen, decision
+        return observation, decision
 
     def windows(self) -> tuple[loss.LossInputs, ...]:
-        """The scored windows of which all is known but for the calls that are still inside."""
+        """The scored windows that are over; calls in flight are not yet in them."""
         return _windows(self.world, self.setting, self._arrivals, self._paid)
 
     def finish(self) -> SimulationOutcome:
-        """What came of it, when the last calls are answered."""
+        """The outcome, after the last calls are answered."""
         self._paid.append(_paid(self.world))
         self.world.advance(self.tick * self.setting.tick_s + 2 * self.setting.objective.patience_s)
         return _outcome(self.world, self.windows(), self.replicas)
@@ -163,16 +162,17 @@ def run(
     seed: int = 0,
     watch: Callable[[Observation, int, str], None] | None = None,
 ) -> SimulationOutcome:
-    """Let `law` scale a deployment to which calls come at `arrivals_ns`, and judge it.
+    """Let `law` scale a deployment whose calls arrive at `arrivals_ns`; returns the outcome.
 
-    The law gets each observation `stale_s` late; replica counts, which the controller itself knows, are fresh.
+    The law gets each observation `stale_s` late; the counts of replicas are current. `watch` is called with each
+    observation, the replicas decided on and the reason.
     """
     session = Session(law, setting, arrivals_ns, seed)
     end_s = int(arrivals_ns[-1]) / NS if len(arrivals_ns) else 0.0
     for _ in range(int(end_s / setting.tick_s) + 1):
-        told = session.step()
-        if told is not None and watch is not None:
-            watch(told[0], told[1].replicas, told[1].reason)
+        result = session.step()
+        if result is not None and watch is not None:
+            watch(result[0], result[1].replicas, result[1].reason)
     return session.finish()
 
 
@@ -230,9 +230,9 @@ def _places(arrivals_ns: Any, edges: list[int]) -> list[int]:
 
 
 def _quantile(histogram: list[int], share: float) -> float:
-    total, seen = sum(histogram), 0
+    total, so_far = sum(histogram), 0
     for bucket, count in enumerate(histogram):
-        seen += count
-        if seen >= share * total:
+        so_far += count
+        if so_far >= share * total:
             return bucket + 0.5
     return 0.0

@@ -1,7 +1,7 @@
-"""A deployment's calls in the simulated platform, served by the event simulator: batches, queues and luck as they are.
+"""A deployment's calls in the simulated platform, served by the event simulator with batches, queues and noise.
 
-The platform decides how many replicas are ready and what knobs they have; here they answer. All have the same knobs:
-where some try others (a canary), those of the most count.
+The platform decides how many replicas are ready and what knobs they have. All replicas have the same knobs here: while
+some try others (a canary), the most common ones are used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts
 
 
 class Served:
-    """Calls that come at `arrivals_ns`, from the platform's first second on, where batches cost as `truth` says."""
+    """Calls that arrive at `arrivals_ns`, from the platform's first second on; `truth` has the cost of batches."""
 
     def __init__(self, truth: Truth, objective: Objective, arrivals_ns: Any, seed: int = 0) -> None:
         self._largest = truth.max_batch
@@ -29,7 +29,7 @@ class Served:
         self._histogram: list[int] = []
 
     def second(self, until_s: float, knobs: Iterable[Knobs]) -> tuple[Observation, LatencyCounts]:
-        """What was served up to `until_s`, in seconds of the platform, by ready replicas with these knobs."""
+        """Serve calls until `until_s`, in seconds of the platform, by ready replicas with these knobs."""
         rows = Counter(knob.max_batch or self._largest for knob in knobs)
         self._world.limit(rows.most_common(1)[0][0] if rows else self._largest)
         self._world.scale(rows.total())

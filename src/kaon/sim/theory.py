@@ -1,4 +1,4 @@
-"""What queueing theory says of the cases that it can solve: the simulator must agree."""
+"""Results of queueing theory with which the simulator must agree."""
 
 from __future__ import annotations
 

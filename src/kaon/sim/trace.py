@@ -1,14 +1,14 @@
-"""Traces: how many calls came when, read from CSV files, and turned into calls that can be replayed.
+"""Traces: numbers of calls over time, read from CSV files, and turned into calls to replay.
 
-Three forms are understood, by their first line; columns after the second are not looked at:
+There are three forms, chosen by the first line; columns after the second are ignored:
 
-- `second,count`: calls that came in a second, seconds in rising order; a second that is left out had none;
+- `second,count`: calls in a second, seconds in rising order; a missing second has none;
 - `t_s,rate_rps`: calls per second over steps of one length, which begin at `t_s`;
-- `timestamp,value`: calls in steps of one length, which begin at an ISO 8601 date and time. Where steps are left
-  out, a straight line stands for them.
+- `timestamp,value`: calls in steps of one length, which begin at an ISO 8601 date and time. Missing steps are
+  interpolated linearly.
 
-A count of a second is replayed as it is, its calls evenly at random within the second. Over longer steps the rate
-goes in a straight line from one step's middle to the next, and calls come as a Poisson process.
+The count of a second is replayed exactly, its calls uniformly at random within the second. Over longer steps the rate
+is interpolated linearly between the middles of steps, and calls are a Poisson process.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FORMS = ("second,count", "t_s,rate_rps", "timestamp,value")
 MOST_BYTES = 64 * 2**20
 MOST_S = 31 * 86_400
 MOST_RPS = 1e6
-_TOLD = 10
-"""Wrong lines that are told of, at most."""
+_REPORTED = 10
+"""The most wrong lines that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Trace:
 
     @property
     def calls(self) -> float:
-        """How many calls are to be expected."""
+        """The expected number of calls."""
         return sum(self.rates) * self.step_s
 
     def part(self, from_s: float, span_s: float | None) -> Trace:
@@ -58,19 +58,19 @@ class Trace:
         first = math.ceil(from_s / self.step_s)
         last = len(self.rates) if span_s is None else math.ceil((from_s + span_s) / self.step_s)
         if not self.rates[first:last]:
-            raise InvalidInput(f"{self.name} has nothing there: it is {self.span_s:g} s long.")
+            raise InvalidInput(f"{self.name} has no steps in this range: it is {self.span_s:g} s long.")
         return replace(self, rates=self.rates[first:last])
 
     def times(self, factor: float) -> Trace:
-        """With `factor` times as many calls. They are counts no more, unless it is 1."""
+        """The trace with `factor` times as many calls; no longer exact counts, unless it is 1."""
         return self if factor == 1 else replace(self, rates=tuple(r * factor for r in self.rates), counted=False)
 
 
 def read(path: Path) -> Trace:
-    """The trace in a file. Raises `InvalidInput` that names the lines that are wrong."""
+    """The trace in a file. Raises `InvalidInput`, which lists the wrong lines."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InvalidInput(f"{path} is over {MOST_BYTES // 2**20} MiB.", hint="Cut it, or count per minute.")
+            raise InvalidInput(f"{path} is over {MOST_BYTES // 2**20} MiB.", hint="Shorten it, or count per minute.")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from None
@@ -80,7 +80,7 @@ def read(path: Path) -> Trace:
 
 
 def parse(name: str, text: str) -> Trace:
-    """The trace in a text. Raises `InvalidInput` that names the lines that are wrong."""
+    """The trace in a text. Raises `InvalidInput`, which lists the wrong lines."""
     lines = csv.reader(io.StringIO(text))
     try:
         rows = [(lines.line_num, row) for row in lines if row]
@@ -123,7 +123,7 @@ def _values(
     if not found:
         raise InvalidInput(f"{name} has no rows.")
     if found[-1][1] - found[0][1] > MOST_S:
-        raise InvalidInput(f"{name} is longer than {MOST_S // 86_400} days.", hint="Cut it.")
+        raise InvalidInput(f"{name} is longer than {MOST_S // 86_400} days.", hint="Shorten it.")
     return found
 
 
@@ -171,32 +171,32 @@ def _date(text: str) -> float:
 
 def _refuse(name: str, wrong: list[tuple[int, str]]) -> None:
     if wrong:
-        places = [{"where": f"line {line}", "message": what} for line, what in wrong[:_TOLD]]
-        more = f", the first {_TOLD} of them here" if len(wrong) > _TOLD else ""
+        places = [{"where": f"line {line}", "message": what} for line, what in wrong[:_REPORTED]]
+        more = f", the first {_REPORTED} of them here" if len(wrong) > _REPORTED else ""
         lines = "1 line is" if len(wrong) == 1 else f"{len(wrong)} lines are"
         raise InvalidInput(f"{lines} wrong in {name}{more}.", errors=places)
 
 
 def calls(trace: Trace, seed: int) -> list[int]:
     """Arrival times, ns, sorted; a function of the trace and the seed."""
-    dice = random.Random(seed)  # noqa: S311 - a simulation's
+    rng = random.Random(seed)  # noqa: S311 - a simulation's
     if trace.counted:
         found: list[int] = []
         for second, count in enumerate(trace.rates):
-            found += sorted(second * NS + int(dice.random() * NS) for _ in range(int(count)))
+            found += sorted(second * NS + int(rng.random() * NS) for _ in range(int(count)))
         return found
-    return _poisson(per_second(trace.rates, trace.step_s), dice)
+    return _poisson(per_second(trace.rates, trace.step_s), rng)
 
 
-def _poisson(rates: Sequence[float], dice: random.Random) -> list[int]:
+def _poisson(rates: Sequence[float], rng: random.Random) -> list[int]:
     """Calls of a Poisson process with `rates[i]` calls a second in second i: exponential gaps of expected calls."""
     found = []
-    due = dice.expovariate(1.0)
+    due = rng.expovariate(1.0)
     for second, rate in enumerate(rates):
         left = rate
         while due < left:
             found.append(second * NS + int(due / rate * NS))
-            due += dice.expovariate(1.0)
+            due += rng.expovariate(1.0)
         due -= left
     return found
 

@@ -20,25 +20,25 @@ def arrivals(rates: Sequence[float], seed: int) -> Any:
 
 
 def moments(counts: Sequence[int], first_second: int, seed: int) -> Any:
-    """When calls come of which `counts` came in each second from `first_second` on: sorted, ns from its begin.
+    """Arrival times of `counts[i]` calls in each second from `first_second` on: sorted, ns from its begin.
 
-    Each is anywhere in its second, as in a Poisson process whose counts are known, and depends on nothing but seed,
-    second and its number in that (`kaon.laws.tune.randomness.uniform`).
+    Each is uniform in its second, as in a Poisson process with given counts, and depends only on seed, second and its
+    number in that (`kaon.laws.tune.randomness.uniform`).
     """
     import numpy as np
 
-    told = np.asarray(counts, dtype=np.int64)
+    given = np.asarray(counts, dtype=np.int64)
     parts = [
-        begin * NS + _moments(np, told[begin : begin + _AT_ONCE_S], first_second + begin, seed)
-        for begin in range(0, len(told), _AT_ONCE_S)
+        begin * NS + _moments(np, given[begin : begin + _AT_ONCE_S], first_second + begin, seed)
+        for begin in range(0, len(given), _AT_ONCE_S)
     ]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def _moments(np: Any, told: Any, first_second: int, seed: int) -> Any:
-    """The same of a few seconds: what it takes in between needs several times the memory of what comes out."""
-    second = np.repeat(np.arange(len(told)), told)
-    number = np.arange(len(second)) - np.repeat(np.cumsum(told) - told, told)
+def _moments(np: Any, counts: Any, first_second: int, seed: int) -> Any:
+    """The same for a few seconds, since the intermediate arrays need several times the memory of the result."""
+    second = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(second)) - np.repeat(np.cumsum(counts) - counts, counts)
     golden = np.uint64(_GOLDEN)
     stream = np.uint64(seed * _GOLDEN & _MASK) + (second + first_second).astype(np.uint64)
     x = _mixed(np, _mixed(np, stream) + number.astype(np.uint64) * golden)
@@ -47,21 +47,21 @@ def _moments(np: Any, told: Any, first_second: int, seed: int) -> Any:
 
 
 def resampled(calls_ns: Any, span_s: float, seed: int) -> Any:
-    """Calls that might as well have come instead of these: sorted, ns from the same begin.
+    """A bootstrap sample of these calls: sorted, ns from the same begin.
 
-    Every block of 20 s is one from at most a minute before or after it, so that what changes slowly stays, and what
-    chance does within a minute is another one: the local block bootstrap (Paparoditis and Politis, "Local block
-    bootstrap", Comptes Rendus Mathematique 335, 2002).
+    Every block of 20 s is replaced by one from at most a minute before or after it, which keeps slow changes and
+    resamples what varies within a minute: the local block bootstrap (Paparoditis and Politis, "Local block bootstrap",
+    Comptes Rendus Mathematique 335, 2002).
     """
     import numpy as np
 
-    told, begins = np.asarray(calls_ns, dtype=np.int64), np.arange(0.0, span_s, _BLOCK_S)
+    given, begins = np.asarray(calls_ns, dtype=np.int64), np.arange(0.0, span_s, _BLOCK_S)
     random = np.random.Generator(np.random.Philox(key=seed))
     sources = np.clip(begins + random.uniform(-_REACH_S, _REACH_S, len(begins)), 0.0, max(span_s - _BLOCK_S, 0.0))
-    edges = np.searchsorted(told, (np.stack((sources, sources + _BLOCK_S)) * NS).astype(np.int64))
+    edges = np.searchsorted(given, (np.stack((sources, sources + _BLOCK_S)) * NS).astype(np.int64))
     shifts = ((begins - sources) * NS).astype(np.int64)
-    parts = [told[first:last] + shift for first, last, shift in zip(*edges, shifts, strict=True)]
-    calls = np.concatenate(parts) if parts else told
+    parts = [given[first:last] + shift for first, last, shift in zip(*edges, shifts, strict=True)]
+    calls = np.concatenate(parts) if parts else given
     return calls[calls < round(span_s * NS)]
 
 

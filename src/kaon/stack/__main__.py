@@ -12,7 +12,7 @@ import uvloop
 from kaon import log
 from kaon.clock import SystemClock
 from kaon.errors import KaonError
-from kaon.stack.roles import ROLES, ProcessRole, live, settings_told
+from kaon.stack.roles import ROLES, ProcessRole, live, read_settings
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
         print(f"usage: python -m kaon.stack {'|'.join(ROLES)}", file=sys.stderr)
         return 2
     os.umask(0o077)
-    settings = settings_told()
+    settings = read_settings()
     log.configure(level=settings.log_level)
     role, clock = ProcessRole(sys.argv[1], settings), SystemClock()
     try:
@@ -31,18 +31,18 @@ def main() -> int:
         for leaf in _leaves(error):
             if not isinstance(leaf, KaonError):
                 raise
-            log.get("stack").error("cannot go on", role=role.name, cause=leaf.cause, hint=leaf.hint)
+            log.get("stack").error("the role ends", role=role.name, cause=leaf.cause, hint=leaf.hint)
         return 1
     return 0
 
 
 async def _run(role: ProcessRole, clock: SystemClock) -> None:
-    # Each role imports its own parts only: the other's would cost memory for nothing.
+    # Each role imports its own parts only, to save memory.
     if role.name == "server":
         from kaon.stack.server import serve
     else:
         from kaon.stack.agent import serve
-    gc.freeze()  # what is loaded by now stays: a full collection, a tenth of a second otherwise, need not walk it
+    gc.freeze()  # loaded modules stay: without them a full collection is a tenth of a second shorter
     await live(role, serve(role.settings, clock), clock)
 
 

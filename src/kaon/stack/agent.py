@@ -8,9 +8,12 @@ from kaon.agent.act.waking import Waking
 from kaon.agent.act.workloads import ControlTokens
 from kaon.agent.agent import Agent
 from kaon.agent.control_plane import ControlPlaneClient
+from kaon.agent.dataset_source import DatasetSource
 from kaon.agent.observe.probes import ControlSockets
 from kaon.agent.traffic.observer import Observer
+from kaon.build.limits import limits_of
 from kaon.clock import Clock
+from kaon.datasets.cache import DatasetCache
 from kaon.drivers.process import ProcessDriver
 from kaon.drivers.process.pruning import KeptOnDisk
 from kaon.edge import Edge
@@ -18,23 +21,33 @@ from kaon.settings import Settings
 from kaon.stack.boot import agent_key_file
 
 _LOOK_S = 0.02
-_NEIGHBOUR_S = 3.0
+_SERVER_S = 3.0
 _SOCKET_URL = "http://kaon.local"
 
 
 async def serve(settings: Settings, clock: Clock) -> None:
-    """Serve until cancelled. Replicas and edge run on afterwards."""
+    """Serve until cancelled. Replicas and edge keep running afterwards."""
     folder = settings.home.absolute() / "agent"
     edge = Edge(settings, clock)
     async with asyncio.TaskGroup() as group:
         group.create_task(edge.run())
         key = await _key(settings, clock)
-        await _neighbour(settings, clock)
+        await _server_begun(settings, clock)
         async with ControlPlaneClient(
             _SOCKET_URL, key, settings.cloud, folder / "downloads", socket=settings.api_socket
         ) as link:
-            keep = KeptOnDisk(settings.keep_unpacked, settings.keep_logs_s)
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep)
+            keep = KeptOnDisk(settings.keep_unpacked, logs_s=settings.keep_logs_s)
+            source = DatasetSource(_SOCKET_URL, key, settings.cloud, socket=settings.api_socket)
+            datasets = DatasetCache(folder / "datasets", source)
+            driver = ProcessDriver(
+                folder,
+                settings.run_dir,
+                link.artifact,
+                clock,
+                keep=keep,
+                datasets=datasets,
+                limits=limits_of(settings),
+            )
             try:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)
@@ -58,16 +71,18 @@ async def serve(settings: Settings, clock: Clock) -> None:
                     settings.url,
                     holding=waking,
                     watching=observer,
+                    attempts=link,
                     tokens=tokens,
                 )
                 await agent.run()
             finally:
                 await driver.close()
+                source.close()
 
 
-async def _neighbour(settings: Settings, clock: Clock) -> None:
-    """Give a server that starts beside us a moment, or the first replicas fail for want of their secrets."""
-    give_up = clock.monotonic() + _NEIGHBOUR_S
+async def _server_begun(settings: Settings, clock: Clock) -> None:
+    """Wait a moment for a server that is starting, so that the first replicas get their secrets."""
+    give_up = clock.monotonic() + _SERVER_S
     while not settings.api_socket.exists() and clock.monotonic() < give_up:
         await clock.sleep(_LOOK_S)
 

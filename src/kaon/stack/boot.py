@@ -1,7 +1,7 @@
-"""What a platform has from its first start on: a workspace, an admin's key, its agent's key, its cloud.
+"""Makes what a platform needs at its first start: a workspace, an admin's key, its agent's key, its cloud.
 
-Every step looks before it writes, files come before resources, and so a start that was cut off anywhere is
-finished by the next one.
+Every step checks what exists, and files are written before resources, so that the next start completes an interrupted
+one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def agent_key_file(settings: Settings) -> Path:
 
 
 async def prepare(store: Store, settings: Settings) -> None:
-    """Make what is missing. Raises `Conflict` when somebody else writes the same at the same time."""
+    """Make what is missing. Raises `Conflict` when another server does the same at the same time."""
     if await store.find("workspace", "", DEFAULT_WORKSPACE) is None:
         await store.create("workspace", "", DEFAULT_WORKSPACE, WorkspaceSpec(), WorkspaceStatus())
     await _admin(store, settings)
@@ -41,14 +41,14 @@ async def prepare(store: Store, settings: Settings) -> None:
 
 
 async def _admin(store: Store, settings: Settings) -> None:
-    """The first admin's key. One that was revoked, or whose file was taken away, is not made again."""
+    """The first admin's key. One that was revoked, or whose file was deleted, is not made again."""
     if await store.find("key", DEFAULT_WORKSPACE, ADMIN) is None:
         text = key_text(settings.admin_key_file)
         await store.create("key", DEFAULT_WORKSPACE, ADMIN, _spec(text, Role.ADMIN), KeyStatus())
 
 
 async def _agent(store: Store, settings: Settings) -> None:
-    """The agent's key. It is nobody's but the platform's, so the file counts."""
+    """The agent's key. Only the platform uses it, so the one in the file is valid."""
     name = f"agent-{settings.cloud}"
     wanted = _spec(key_text(agent_key_file(settings)), Role.AGENT, cloud=settings.cloud)
     found = await store.find("key", DEFAULT_WORKSPACE, name)
@@ -64,28 +64,28 @@ def _spec(text: str, role: Role, cloud: str | None = None) -> KeySpec:
 
 
 def key_text(path: Path) -> str:
-    """The key in a file, made at its first use: whole and private from its first moment, or not there."""
+    """The key in a file, made at its first use in one step: it is never incomplete or readable for others."""
     try:
         return path.read_text().strip()
     except FileNotFoundError:
         pass
     text = KEY_PREFIX + secrets.token_urlsafe(32)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(beside, path)
+        os.link(new, path)
     except FileExistsError:
-        return path.read_text().strip()  # another one was quicker
+        return path.read_text().strip()  # another process was faster
     finally:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
     return text
 
 
 async def prepare_until_done(store: Store, settings: Settings) -> None:
-    """`prepare`, again when somebody else was quicker: two servers may start over one database."""
+    """`prepare`, repeated after a conflict: two servers may start over one database."""
     while True:
         try:
             return await prepare(store, settings)

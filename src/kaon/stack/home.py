@@ -1,4 +1,4 @@
-"""Whether the home is nobody else's: who may write there owns the platform, who may read its keys is its admin."""
+"""Checks that other users cannot write to the home, nor read its keys: either would give them the platform."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from kaon.errors import ConfigError
 from kaon.settings import Settings
 
 SECRETS = ("admin.key", "agent.key", "secret.key", "server/kaon.db")
-"""Files under the home that nobody else may read."""
+"""Files under the home that other users may not read."""
 FOLDERS = ("", "server", "agent", "edge")
-"""Folders, the home among them, that nobody else may write to."""
+"""The home and its folders that other users may not write to."""
 
 
 def refuse_loose(settings: Settings) -> None:
-    """Raises `ConfigError`, with the command that helps, when others may write to the home or read its secrets."""
+    """Raises `ConfigError`, with the command that corrects it, when others can write to the home or read its
+    secrets."""
     for names, bits, what in ((FOLDERS, 0o022, "write to"), (SECRETS, 0o077, "read")):
         for path in (settings.home / name for name in names):
             if path.exists() and path.stat().st_mode & bits:

@@ -1,7 +1,7 @@
-"""The two processes of `kaon up`: how each is started, and how each keeps the other alive.
+"""The two processes of `kaon up`: how each is started, and how each restarts the other.
 
-A role is told its settings on standard input, so that neither its command line nor its environment holds a
-secret, and a role that starts the other one hands on what it was told itself.
+A role reads its settings from standard input, so that neither its command line nor its environment contains a secret; a
+role that starts the other one passes its own settings on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AGAIN = Backoff(first_s=0.5, cap_s=15.0)
 _WELL_AFTER_S = 10.0
 _LOOK_S = 0.25
 
-# What the tools that a role runs (uv, git) need of the user's environment; nothing else is handed on.
+# Variables of the user's environment for the tools that a role runs (uv, git); no others are passed on.
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _KEPT_PREFIXES = ("LC_", "UV_", "PIP_", "XDG_")
 _KEPT_SUFFIXES = ("_PROXY", "_proxy")
@@ -55,12 +55,12 @@ class ProcessRole:
 
     @property
     def log(self) -> Path:
-        """What the process writes."""
+        """The log of the process."""
         return self.settings.home.absolute() / self.name / f"{self.name}.log"
 
     @property
     def other(self) -> ProcessRole:
-        """The one that this one watches, and is watched by."""
+        """The other role; both watch each other."""
         return ProcessRole("agent" if self.name == "server" else "server", self.settings)
 
     def start(self) -> int | None:
@@ -73,7 +73,7 @@ class ProcessRole:
                 env=_environment(),
                 cwd=self.settings.home,
                 log=self.log,
-                stdin=_told(self.settings),
+                stdin=_as_json(self.settings),
             )
         except Conflict:
             return None
@@ -87,21 +87,21 @@ class ProcessRole:
 
 
 def down_file(settings: Settings) -> Path:
-    """While it is there, nobody starts anything again."""
+    """While this file exists, roles start nothing again."""
     return settings.run_dir / "down"
 
 
-def settings_told() -> Settings:
-    """The settings on standard input; when nothing is there, those of the environment."""
-    told = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
-    return Settings(**json.loads(told)) if told.strip() else Settings()
+def read_settings() -> Settings:
+    """The settings on standard input; without any, those of the environment."""
+    text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    return Settings(**json.loads(text)) if text.strip() else Settings()
 
 
-def _told(settings: Settings) -> bytes:
-    said = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
+def _as_json(settings: Settings) -> bytes:
+    fields = settings.model_dump(mode="json") | {"home": str(settings.home.absolute())}
     if isinstance(settings.secret_key, SecretStr):
-        said["secret_key"] = settings.secret_key.get_secret_value()
-    return json.dumps(said).encode()
+        fields["secret_key"] = settings.secret_key.get_secret_value()
+    return json.dumps(fields).encode()
 
 
 def _environment() -> dict[str, str]:
@@ -122,7 +122,7 @@ async def live(role: ProcessRole, work: Coroutine[Any, Any, None], clock: Clock)
     try:
         done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stop}:
-            task.result()  # nothing of a role ends by itself but by an error
+            task.result()  # tasks of a role end by errors only
     finally:
         for task in (*tasks, stop):
             task.cancel()
@@ -142,10 +142,10 @@ async def _watch(other: ProcessRole, clock: Clock) -> None:
             well = processes.ended_from_outside(code) or clock.monotonic() - since > _WELL_AFTER_S
             failures = 0 if well else failures + 1
             _log.warning("ended", role=other.name, pid=pid, exit_code=code)
-            # Killed, it is back at once; failing to start, it is tried less and less often.
+            # Restarted at once when it was killed, with growing pauses when it fails to start.
             await clock.sleep(delay_s(_AGAIN, failures - 1, random.random()))  # noqa: S311
         elif process_locks.is_held(other.lock):
-            await clock.sleep(0.02)  # being started by somebody else
+            await clock.sleep(0.02)  # another process is starting it
             continue
         if down_file(other.settings).exists():
             return

@@ -17,6 +17,7 @@ from kaon.api.app import create_app
 from kaon.api.uploads import uploads_of
 from kaon.clock import Clock
 from kaon.control import Controllers
+from kaon.datasets.retention import DatasetCollector
 from kaon.settings import Settings
 from kaon.sim.search import ThreadedTwin
 from kaon.stack.boot import prepare_until_done
@@ -36,7 +37,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
     folder = settings.home / "server"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ring = TrafficRing()  # filled by the API, read by the controllers
-    opinions = LiveStatus()  # the other way round
+    live_status = LiveStatus()  # filled by the controllers, read by the API
     vault, blobs = Vault(load_key(settings)), FileBlobs(folder / "blobs")
     uploads = uploads_of(settings, clock)
     audit = AuditRetention(records=settings.audit_records, age_s=settings.audit_days * 86_400.0)
@@ -44,7 +45,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
     await store.open()
     try:
         await prepare_until_done(store, settings)
-        epoch = await store.advance_epoch()  # from here on the controllers of a server before this one write nothing
+        epoch = await store.advance_epoch()  # from here on controllers of an earlier server cannot write
         collect_garbage_seldom()
         snapshot = Snapshot(store)
         app = create_app(
@@ -54,11 +55,11 @@ async def serve(settings: Settings, clock: Clock) -> None:
             settings=settings,
             clock=clock,
             traffic=ring,
-            live_status=opinions,
+            live_status=live_status,
             snapshot=snapshot,
             uploads=uploads,
         )
-        # No proxy_headers: who calls is read from the edge's header by the API itself.
+        # No proxy_headers: the API itself reads the caller's address from the edge's header.
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -76,11 +77,12 @@ async def serve(settings: Settings, clock: Clock) -> None:
             vault,
             clock,
             traffic=ring,
-            opinions=opinions,
+            live_status=live_status,
             twin=ThreadedTwin(),
             routes_bytes=settings.routes_bytes,
             snapshot=snapshot,
             collector=Collector(controlled, blobs, clock, keep_of(settings), uploads),
+            datasets=DatasetCollector(controlled, snapshot, blobs, clock),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(snapshot.run())
@@ -91,10 +93,10 @@ async def serve(settings: Settings, clock: Clock) -> None:
 
 
 def collect_garbage_seldom() -> None:
-    """Look for unreachable objects less often than Python does by itself.
+    """Make Python search for unreachable objects less often.
 
-    The snapshot, the traffic and the laws' memories are hundreds of thousands of objects that live long and have no
-    cycles. Going through all of them stops everything for 0.1 s and more, and comes often, as each tick replaces many.
+    The snapshot, the traffic and the states of the laws are hundreds of thousands of long-lived objects without cycles.
+    A search through all of them stops everything for 0.1 s or more, and would be frequent, as each tick replaces many.
     """
     gc.collect()
     gc.freeze()
@@ -110,19 +112,19 @@ class _Server(uvicorn.Server):
 
 
 async def _listen(server: uvicorn.Server, path: Path) -> None:
-    """Answer on `path`: bound beside it and renamed over the old one, so that a socket there always answers."""
-    beside = path.with_suffix(".new")
-    beside.unlink(missing_ok=True)
+    """Answer on `path`: bound under another name and renamed, so that an existing socket always answers."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listening.bind(str(beside))
+    listening.bind(str(new))
     listening.listen(1024)
-    os.chmod(beside, 0o600)
-    beside.rename(path)
+    os.chmod(new, 0o600)
+    new.rename(path)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
-        # Agents and log readers hang on calls that wait; that they are cut off now is no error.
+        # Agents and log readers have long calls open; ending these now is no error.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server.should_exit = True
         await serving

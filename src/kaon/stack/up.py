@@ -1,8 +1,8 @@
 """`kaon up` and `kaon down`: the platform on this machine, as two daemons that outlive the command.
 
-`up` may be called at any time: what runs is left alone, what is missing is started. `down` needs nobody's
-help: it stops the roles first, so that nothing comes back, closes the edge's door, lets every replica finish
-what it has, and removes what is left in the run folder. The two never work at once: each holds the run folder.
+`up` may be called at any time: running parts are kept, missing ones are started. `down` needs no running part: it stops
+the roles first, so that nothing is restarted, then the edge's listeners, lets every replica finish its calls, and
+empties the run folder. The two never work at once: each locks the run folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kaon.stack.home import refuse_loose
 from kaon.stack.roles import ROLES, ProcessRole, down_file
 
 SayProgress = Callable[[str, str], None]
-"""Told a phase in one word and what happens in it."""
+"""Called with a phase in one word, and what happens in it."""
 
 _READY_WITHIN_S = 120.0
 _ROLE_GRACE_S = 5.0
@@ -36,10 +36,10 @@ _HEALTH = "/api/v1/health"
 
 
 def up(settings: Settings, on_progress: SayProgress = lambda phase, text: None) -> None:
-    """Start what does not run, and return when the API answers and the edge listens.
+    """Start the parts that do not run, and return when the API answers and the edge listens.
 
-    Raises `Conflict` when the port is taken or the platform runs with another one, `Unavailable` when a part
-    does not come up (its last words are the cause), `ConfigError` when the folders belong to somebody else.
+    Raises `Conflict` when the port is in use or the platform runs with another one, `Unavailable` when a part does not
+    start (with its last lines), `ConfigError` when the folders belong to another user.
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     _private(settings)
@@ -64,10 +64,10 @@ def up(settings: Settings, on_progress: SayProgress = lambda phase, text: None) 
 
 
 def down(settings: Settings, on_progress: SayProgress = lambda phase, text: None) -> None:
-    """Stop everything of this platform on this machine; its home stays. Idempotent.
+    """Stop this platform on this machine; its home stays. Idempotent.
 
-    Requests in flight get their deployment's drain time, a minute at most. Raises `Unavailable` when a process
-    does not go away.
+    Calls in flight get their deployment's drain time, a minute at most. Raises `Unavailable` when a process does not
+    end.
     """
     if not settings.run_dir.exists():
         return
@@ -79,7 +79,7 @@ def down(settings: Settings, on_progress: SayProgress = lambda phase, text: None
 
 
 def _private(settings: Settings) -> None:
-    """The run folder, for this user only: it may lie in a folder that everybody writes to."""
+    """Make the run folder, for this user only: its parent may be writable for everybody."""
     folder = settings.run_dir
     refuse_loose(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,14 +87,14 @@ def _private(settings: Settings) -> None:
         found = path.lstat()
         if found.st_uid != os.getuid() or (path == folder and found.st_mode & 0o077):
             raise ConfigError(
-                f"{path} belongs to somebody else, or others may enter it.",
-                hint=f"Look at it; then: chmod 700 {path}, or set KAON_HOME to another folder.",
+                f"{path} belongs to another user, or other users can enter it.",
+                hint=f"Check it, then: chmod 700 {path}; or set KAON_HOME to another folder.",
             )
 
 
 @contextlib.contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """Nobody else goes up or down meanwhile; whoever does is waited for."""
+    """Wait until no other `up` or `down` is in progress, and let none begin meanwhile."""
     fd = os.open(settings.run_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -130,19 +130,19 @@ def _await(
         for name, pid in begun.items():
             if (code := processes.exit_code(pid)) is not None:
                 raise Unavailable(
-                    f"The {name} ended at its start with code {code}: {_last_words(ProcessRole(name, settings))}",
+                    f"The {name} ended at its start with code {code}: {_last_lines(ProcessRole(name, settings))}",
                     hint=f"See {ProcessRole(name, settings).log}",
                 )
         if time.monotonic() > give_up:
             raise Unavailable(
                 f"No answer from {what} within {_READY_WITHIN_S:.0f} s.",
-                hint=f"See the logs under {settings.home}; or begin anew: kaon down && kaon up",
+                hint=f"See the logs under {settings.home}, or restart: kaon down && kaon up",
             )
         time.sleep(_LOOK_S)
 
 
-def _last_words(role: ProcessRole) -> str:
-    return " | ".join(role.last_lines(3)) or "it said nothing"
+def _last_lines(role: ProcessRole) -> str:
+    return " | ".join(role.last_lines(3)) or "its log is empty"
 
 
 class _OnSocket(http.client.HTTPConnection):
@@ -163,7 +163,7 @@ def _api_answers(settings: Settings) -> bool:
 
 
 def _edge_answers(settings: Settings) -> bool:
-    """Whether our edge, and nobody else, answers on the port."""
+    """Whether the edge of this platform, and no other server, answers on the port."""
     if not process_locks.is_held(settings.run_dir / "edge.lock"):
         return False
     host = settings.url.removeprefix("http://").rpartition(":")[0]
@@ -186,8 +186,8 @@ def _answers(connection: http.client.HTTPConnection) -> bool:
 async def _down(settings: Settings, on_progress: SayProgress = lambda phase, text: None) -> None:
     down_file(settings).touch(mode=0o600)
     on_progress("Stopping", "the platform")
-    # The roles first: nobody shall start anew what is stopped next. One that was about to start the other may still do
-    # so; what it started sees that the platform is going down, and starts nothing.
+    # The roles first, since they restart what ends. One that was about to start the other may still do so; that one
+    # finds the down file and starts nothing.
     for _ in range(2):
         await asyncio.gather(*(processes.stop(ProcessRole(name, settings).lock, _ROLE_GRACE_S) for name in ROLES))
     await _stop_replicas(settings, on_progress)
@@ -200,28 +200,28 @@ async def _down(settings: Settings, on_progress: SayProgress = lambda phase, tex
 
 
 async def _stop_replicas(settings: Settings, on_progress: SayProgress) -> None:
-    """Close the door, let the replicas finish, then end the edge too."""
+    """Stop listening, let the replicas finish, then end the edge too."""
     from kaon.agent.plan_file import PlanFile
     from kaon.drivers.process import ProcessDriver
     from kaon.edge import Edge
 
     edge, folder = Edge(settings), settings.home.absolute() / "agent"
     with contextlib.suppress(KaonError):
-        await edge.close_door()
+        await edge.stop_listening()
     driver = ProcessDriver(folder, settings.run_dir, _no_artifact, SystemClock())
     kept = PlanFile(folder / "plan.json").load()
     drains = {spec.id: min(spec.drain_s, _DRAIN_MAX_S) for spec in (kept.plan.replicas if kept else ())}
     try:
         replicas = list((await driver.observe()).replicas)
         if replicas:
-            on_progress("Draining", f"{len(replicas)} replicas finish what is in flight")
+            on_progress("Draining", f"{len(replicas)} replicas finish their calls")
         stops = (driver.stop(replica, drains.get(replica, _ROLE_GRACE_S)) for replica in replicas)
         stopped = await asyncio.gather(*stops, return_exceptions=True)
         await asyncio.gather(*(driver.forget(replica) for replica in replicas), return_exceptions=True)
     finally:
         await driver.close()
     await edge.stop()
-    for error in stopped:  # told when all the others have ended
+    for error in stopped:  # raised once all the others have ended
         if isinstance(error, BaseException):
             raise error
 

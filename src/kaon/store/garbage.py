@@ -1,8 +1,8 @@
 """Deletes unused data in batches, as `kaon.laws.retention` decides.
 
-Something may be deployed at the same moment. What is read first is what may go, then what refers to it; whoever makes
-something refer to an artifact writes to its row before, so that its deletion, which is of the row as it was read,
-fails. Whether bytes stay is decided under `Blobs.deciding`, which whoever keeps an artifact of them holds, too.
+A deployment may be made at the same moment. So the objects are read first, then the references to them; a new reference
+to an artifact writes to the artifact's row first, so that the deletion of the row as it was read fails. Bytes are
+deleted under `Blobs.deciding`, which is also held while an artifact of them is stored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ AT_ONCE = 200
 
 def keep_of(settings: Settings) -> Keep:
     """Retention times of the platform's settings."""
-    return Keep(settings.keep_artifacts_s, settings.keep_events_s, settings.keep_gone_s, settings.keep_keys_s)
+    return Keep(
+        artifacts_s=settings.keep_artifacts_s,
+        events_s=settings.keep_events_s,
+        gone_s=settings.keep_gone_s,
+        keys_s=settings.keep_keys_s,
+        jobs_s=settings.keep_jobs_s,
+        jobs=settings.keep_jobs,
+        job_bytes=settings.keep_job_bytes,
+    )
 
 
 class Collector:
@@ -47,21 +55,24 @@ class Collector:
         """Everything that can be deleted; deletes nothing."""
         garbage = await self._garbage()
         uploads = await self._uploads.expired() if self._uploads else []
-        return _told(garbage, uploads, await self._store.outdated(self._keep))
+        return _collected(garbage, uploads, await self._store.outdated(self._keep))
 
     async def collect(self) -> Collected:
         """Delete one batch of unused data; returns what was deleted."""
         garbage = await self._garbage()
-        some = Garbage(garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE])
-        gone = Garbage(
+        some = Garbage(
+            garbage.artifacts[:AT_ONCE], garbage.blobs[:AT_ONCE], garbage.keys[:AT_ONCE], garbage.jobs[:AT_ONCE]
+        )
+        deleted = Garbage(
             artifacts=tuple(await discard(self._store, self._blobs, some.artifacts, self._recorded)),
             blobs=tuple([blob for blob in some.blobs if await self._drop(blob.digest)]),
             keys=tuple([key for key in some.keys if await _deleted(self._store, self._recorded(Delete(key)))]),
+            jobs=tuple([job for job in some.jobs if await _deleted(self._store, self._recorded(Delete(job)))]),
         )
         rows = await self._store.sweep(self._keep)
         more = some != garbage or any(count >= ROWS_AT_ONCE for count in rows.values())
         uploads = await self._uploads.collect() if self._uploads else []
-        return _told(gone, uploads, rows).model_copy(update={"more": more})
+        return _collected(deleted, uploads, rows).model_copy(update={"more": more})
 
     def _recorded(self, change: Delete) -> list[Write]:
         record = by_controller(change, at=self._clock.now(), verb="delete", controller="collector")
@@ -70,12 +81,12 @@ class Collector:
     async def _garbage(self) -> Garbage:
         unreadable: list[Unreadable] = []
         blobs = await self._blobs.list_all()
-        kinds = ("artifact", "deployment", "revision", "plan", "plan_part", "key")
-        artifacts, deployments, revisions, plans, parts, keys = [
+        kinds = ("artifact", "deployment", "job", "revision", "plan", "plan_part", "key")
+        artifacts, deployments, jobs, revisions, plans, parts, keys = [
             await self._store.list_all(kind, unreadable=unreadable) for kind in kinds
         ]
         bad = [(u.kind, u.workspace, u.name) for u in unreadable]
-        stored = Stored(artifacts, deployments, revisions, plans, parts, keys, blobs, bad)
+        stored = Stored(artifacts, deployments, jobs, revisions, plans, parts, keys, blobs, bad)
         return may_go(stored, self._keep, self._clock.now())
 
     async def _drop(self, digest: str) -> bool:
@@ -92,16 +103,16 @@ async def discard(
 ) -> list[Row]:
     """Delete artifacts as they were read, and bytes that no other refers to; returns those that were deleted.
 
-    `record` gives what is to be written for the deletion of one. One that was written to since stays: it was brought
-    again, or something is made of it now.
+    `record` gives the writes for the deletion of one. One that was written to since stays: it was uploaded again, or is
+    used now.
     """
     async with blobs.deciding:
-        gone = [artifact for artifact in artifacts if await _deleted(store, record(Delete(artifact)))]
-        if gone:
+        deleted = [artifact for artifact in artifacts if await _deleted(store, record(Delete(artifact)))]
+        if deleted:
             named = await _named(store)
-            for digest in {artifact.name for artifact in gone} - named:
+            for digest in {artifact.name for artifact in deleted} - named:
                 await blobs.delete(digest)
-    return gone
+    return deleted
 
 
 async def _named(store: Store) -> set[str]:
@@ -119,7 +130,7 @@ async def _deleted(store: Store, writes: list[Write]) -> bool:
     return True
 
 
-def _told(garbage: Garbage, uploads: list[int], rows: dict[str, int]) -> Collected:
+def _collected(garbage: Garbage, uploads: list[int], rows: dict[str, int]) -> Collected:
     """`uploads` are the sizes of those that were not continued."""
     return Collected(
         artifacts=tuple(
@@ -135,5 +146,6 @@ def _told(garbage: Garbage, uploads: list[int], rows: dict[str, int]) -> Collect
         blobs=len(garbage.blobs) + len(uploads),
         blob_bytes=sum(blob.size_bytes for blob in garbage.blobs) + sum(uploads),
         keys=tuple(f"{key.workspace}/{key.name}" for key in garbage.keys),
+        jobs=len(garbage.jobs),
         rows=rows,
     )

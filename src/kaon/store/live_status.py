@@ -58,11 +58,11 @@ class LiveStatus:
         return self._scaling.of((workspace, deployment), uid)
 
     def keep_tuning(self, workspace: str, deployment: str, make: Callable[[], TuningState], uid: str = "") -> None:
-        """From now on `make` says how its tuner stands."""
+        """From now on `make` gives the state of its tuner."""
         self._tuning.keep((workspace, deployment), uid, make)
 
     def tuning(self, workspace: str, deployment: str, uid: str = "") -> TuningState | None:
-        """How its tuner stands; None: no tuner has looked at it yet."""
+        """The state of its tuner; None: the tuner has not run yet."""
         return self._tuning.of((workspace, deployment), uid)
 
     def forget_tuning(self, workspace: str, deployment: str) -> None:

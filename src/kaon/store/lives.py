@@ -27,16 +27,16 @@ def lives(connection: Connection, kind: str, places: Iterable[KindAndName]) -> d
     return found
 
 
-def take_along(connection: Connection, gone: AnyResource | Unreadable) -> None:
-    """Delete the data that is stored by the name of `gone`.
+def take_along(connection: Connection, deleted: AnyResource | Unreadable) -> None:
+    """Delete the data that is stored by the name of `deleted`.
 
     The events of a deployment stay, since they show who deleted it; they have its uid.
     """
-    match gone.kind:
+    match deleted.kind:
         case "deployment":
             for table in (traffic, journal):
-                own = and_(table.c.workspace == gone.workspace, table.c.deployment == gone.name)
+                own = and_(table.c.workspace == deleted.workspace, table.c.deployment == deleted.name)
                 connection.execute(delete(table).where(own))
         case "workspace":
             for table in (events, traffic, journal):
-                connection.execute(delete(table).where(table.c.workspace == gone.name))
+                connection.execute(delete(table).where(table.c.workspace == deleted.name))

@@ -213,17 +213,17 @@ class MemoryStore(SingleWrites):
     async def sweep(self, keep: Keep, *, epoch: int | None = None) -> dict[str, int]:
         """See `Store.sweep`."""
         check_epoch(epoch, self._epoch)
-        gone = self._outdated(keep)
-        for event in gone["events"]:
+        outdated = self._outdated(keep)
+        for event in outdated["events"]:
             self._events[event.workspace].remove(event)
-        for place in gone["decisions"]:
+        for place in outdated["decisions"]:
             self._journal.pop(place, None)
-        for place, minute in gone["traffic"]:
+        for place, minute in outdated["traffic"]:
             del self._minutes[place][minute]
-        for address in gone["deleted"]:
+        for address in outdated["deleted"]:
             del self._lives[address], self._ended_at[address]
             self._changes.pop(address, None)
-        return {name: len(rows) for name, rows in gone.items()}
+        return {name: len(rows) for name, rows in outdated.items()}
 
     def _outdated(self, keep: Keep) -> dict[str, list[Any]]:
         """What can be deleted: events, deployments whose decisions are unused, minutes, names of deleted resources."""
@@ -233,10 +233,10 @@ class MemoryStore(SingleWrites):
         workspaces = {name for kind, _, name in self._resources if kind == "workspace"}
 
         def unused(event: Event) -> bool:
-            gone = event.workspace not in workspaces or (
+            unowned = event.workspace not in workspaces or (
                 event.uid != "" and event.uid not in uids and event.at < now - keep.gone_s
             )
-            return gone or event.at < now - keep.events_s
+            return unowned or event.at < now - keep.events_s
 
         return {
             "events": [event for events in self._events.values() for event in events if unused(event)],

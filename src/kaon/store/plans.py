@@ -1,4 +1,4 @@
-"""Plans in a store: a row for each cloud, and a row for each part.
+"""Plans in a store: a row for each cloud, and a row for each part; attempts of jobs are read from the jobs' own rows.
 
 A change of one deployment writes one part, a small row, and the plan's own row, which refers to its parts by digest. A
 reader whose snapshot does not have all of them yet finds a part with another digest, and uses the previous plan.
@@ -6,14 +6,22 @@ reader whose snapshot does not have all of them yet finds a part with another di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 
+from pydantic import ValidationError
+
+from kaon import log
+from kaon.laws.jobs import planned
 from kaon.store.port import Store
 from kaon.store.snapshot import Snapshot
 from kaon.store.writes import Create, Delete, UpdateSpec, Write
+from kaon.types.job import PlannedAttempt
 from kaon.types.model import content_hash
 from kaon.types.plan import NamedPlan, Plan, PlanPartSpec, PlanSpec, PlanStatus
-from kaon.types.resource import PlanPartResource, PlanResource, Unreadable
+from kaon.types.resource import JobResource, PlanPartResource, PlanResource, Unreadable
+
+_log = log.get("store.plans")
 
 PartRow = PlanPartResource | Unreadable
 
@@ -24,9 +32,37 @@ class StoredPlans:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._cached: dict[str, NamedPlan] = {}
+        self._joined: dict[str, tuple[tuple[object, ...], NamedPlan]] = {}
+        """Cloud -> versions of the plan's row and of the jobs, and the plan made of them."""
 
     def read(self, cloud: str) -> NamedPlan | None:
         """The plan of a cloud, or None. As long as nothing changes it is the same object."""
+        without = self._without_attempts(cloud)
+        jobs = self._snapshot.labelled("job", "attempts", cloud)
+        if without is None or not jobs:
+            self._joined.pop(cloud, None)
+            return without
+        versions = (without.name, *((job.uid, job.version) for job in jobs))
+        joined = self._joined.get(cloud)
+        if joined is None or joined[0] != versions:
+            plan = with_attempts(without, [planned for job in jobs if (planned := self._planned(job))])
+            if joined is not None and joined[1].name == plan.name:
+                plan = joined[1]
+            joined = self._joined[cloud] = versions, plan
+        return joined[1]
+
+    def base(self, cloud: str) -> NamedPlan | None:
+        """The plan of a cloud without attempts of jobs."""
+        return self._without_attempts(cloud)
+
+    def _planned(self, job: JobResource) -> PlannedAttempt | None:
+        try:
+            return planned(job)
+        except ValidationError as error:  # a failure of one job must not stop the others
+            _log.error("an attempt cannot be planned", job=job.name, workspace=job.workspace, error=repr(error))
+            return None
+
+    def _without_attempts(self, cloud: str) -> NamedPlan | None:
         head: PlanResource | None = self._snapshot.find("plan", "", cloud)
         if head is None:
             self._cached.pop(cloud, None)
@@ -49,6 +85,16 @@ class StoredPlans:
                 return None
             parts[name] = row.spec.part
         return Plan.of(cloud, spec.grants, parts)
+
+
+def with_attempts(base: NamedPlan, attempts: Sequence[PlannedAttempt]) -> NamedPlan:
+    """The plan with these attempts, under a name of its own."""
+    ordered = tuple(sorted(attempts, key=lambda attempt: attempt.replica.id))
+    digest = hashlib.sha256(base.name.encode())
+    for attempt in ordered:
+        digest.update(content_hash(attempt).encode())
+    plan = Plan.of(base.plan.cloud, base.plan.grants, base.plan.parts, ordered)
+    return NamedPlan(name=digest.hexdigest(), plan=plan)
 
 
 def part_rows(snapshot: Snapshot, cloud: str) -> dict[str, PartRow]:

@@ -225,12 +225,12 @@ class Blobs(Protocol):
     async def put(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> tuple[str, int]:
         """Keep the bytes; return (digest 'sha256:...', size). Raises `TooLarge`.
 
-        An upload that does not end well is discarded: there is nothing to read of it, now or after a crash.
+        An upload that fails is discarded: none of its bytes can be read, now or after a crash.
         """
         ...
 
     async def adopt(self, file: Path, digest: str) -> None:
-        """Keep the bytes of a file, whose digest was checked and which nobody writes to; the file stays."""
+        """Keep the bytes of a file, whose digest was checked and which is not written to any more; the file stays."""
         ...
 
     async def has(self, digest: str) -> bool:
@@ -239,6 +239,35 @@ class Blobs(Protocol):
 
     def read(self, digest: str) -> AsyncIterator[bytes]:
         """The bytes, in chunks. Raises `NotFound`; `Unavailable` at the end when they are not those of the digest."""
+        ...
+
+    def within(self, space: str) -> Blobs:
+        """Bytes apart from all others, such as those of one workspace's datasets: digests of other spaces are not here.
+
+        The same name gives the same object.
+        """
+        ...
+
+    async def spaces(self) -> list[str]:
+        """The names of spaces that may have bytes."""
+        ...
+
+    async def put_files(self, files: Sequence[tuple[str, int]], chunks: AsyncIterator[bytes]) -> None:
+        """Keep files of these digests and sizes, whose bytes come one after the other.
+
+        Raises `InvalidInput` when they are others; the files before that one are kept.
+        """
+        ...
+
+    def read_files(self, digests: Sequence[str], offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of all these, one after the other; of the first one from `offset` on. Raises `NotFound`.
+
+        Digests are for the reader to check.
+        """
+        ...
+
+    async def missing(self, digests: Sequence[str]) -> list[str]:
+        """Those of `digests` of which there are no bytes, in order."""
         ...
 
     async def delete(self, digest: str) -> None:

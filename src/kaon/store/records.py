@@ -125,7 +125,7 @@ def unreadable_row(row: Unreadable) -> UnreadableRow:
 def _way_out(row: Unreadable) -> str:
     newer = "A newer Kaon may be able to read it"
     if row.kind == "revision":
-        return f"{newer}; to begin anew: kaon rm deployment {row.name.rpartition('-')[0]}, and deploy it again"
+        return f"{newer}; to start again: kaon rm deployment {row.name.rpartition('-')[0]}, and deploy it again"
     if row.kind in ("workspace", "plan", "plan_part"):
         return f"{newer}."
     return f"{newer}; to delete it: kaon rm {row.kind} {row.name}"

@@ -35,12 +35,12 @@ def outdated(connection: Connection, now: float, keep: Keep) -> dict[str, int]:
 
 def sweep(connection: Connection, now: float, keep: Keep) -> dict[str, int]:
     """Delete such rows, at most `ROWS_AT_ONCE` of a table; returns their numbers."""
-    gone = {}
+    deleted = {}
     for name, rows in _rows(now, keep).items():
         some = select(*rows.key).where(rows.condition).limit(ROWS_AT_ONCE)
         key = rows.key[0] if len(rows.key) == 1 else tuple_(*rows.key)
-        gone[name] = connection.execute(delete(rows.table).where(key.in_(some))).rowcount
-    return gone
+        deleted[name] = connection.execute(delete(rows.table).where(key.in_(some))).rowcount
+    return deleted
 
 
 def _rows(now: float, keep: Keep) -> dict[str, _Rows]:
@@ -48,12 +48,12 @@ def _rows(now: float, keep: Keep) -> dict[str, _Rows]:
     uids = select(resources.c.uid).where(live)
     workspaces = select(resources.c.name).where(live, resources.c.kind == "workspace")
     deployments = select(resources.c.workspace, resources.c.name).where(live, resources.c.kind == "deployment")
-    of_gone = and_(events.c.uid != "", events.c.uid.not_in(uids), events.c.at < now - keep.gone_s)
+    of_deleted = and_(events.c.uid != "", events.c.uid.not_in(uids), events.c.at < now - keep.gone_s)
     return {
         "events": _Rows(
             events,
             (events.c.id,),
-            or_(events.c.at < now - keep.events_s, of_gone, events.c.workspace.not_in(workspaces)),
+            or_(events.c.at < now - keep.events_s, of_deleted, events.c.workspace.not_in(workspaces)),
         ),
         "decisions": _Rows(
             journal, (journal.c.id,), tuple_(journal.c.workspace, journal.c.deployment).not_in(deployments)

@@ -1,8 +1,8 @@
 """The tables, as they are after the newest migration.
 
 `resources` holds one row for each name, and keeps a row for a deleted one for a while, so that watching is
-one query: rows whose version is above the last one seen. `counters` holds the newest version and the epoch; whoever
-writes locks these rows first, so versions become visible in the order of their numbers.
+one query: rows whose version is above the last one read. `counters` holds the newest version and the epoch; every
+write locks these rows first, so versions become visible in the order of their numbers.
 """
 
 from __future__ import annotations

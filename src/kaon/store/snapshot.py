@@ -27,7 +27,7 @@ from kaon.store.port import AnyResource, Change, Store
 from kaon.store.records import missing, unreadable_row
 from kaon.types.key import identity_deployment
 from kaon.types.names import ResourceKey
-from kaon.types.resource import Key, Unreadable
+from kaon.types.resource import Key, Resource, Unreadable
 
 _RETRY_S = 0.5
 
@@ -206,6 +206,18 @@ class Snapshot:
         deployment of that name."""
         return self._of(kind).of_label(("deployment", workspace, deployment))
 
+    def labelled(self, kind: str, *label: Hashable) -> Sequence[AnyResource]:
+        """The resources of a kind with a label, by workspace and name: see `_labels`."""
+        return self._of(kind).of_label(label)
+
+    def count(self, kind: str, workspace: str) -> int:
+        """The number of resources of a kind in a workspace."""
+        return len(self._of(kind).items.get(workspace, ()))
+
+    def of_dataset(self, workspace: str, dataset: str) -> Sequence[AnyResource]:
+        """The versions of a dataset, by name."""
+        return self._of("dataset-version").of_label(("dataset", workspace, dataset))
+
     def makers(self, key: Key) -> dict[str, Key]:
         """The keys above a key by uid: the one that created it, and so on."""
         found: dict[str, Key] = {}
@@ -268,16 +280,21 @@ class Snapshot:
             self._subscriptions.discard(subscription)
 
     @contextmanager
-    def changes_of(self, kind: str, workspace: str, name: str) -> Iterator[Changed]:
-        """Inside the context, waits for changes of one resource; read it afterwards."""
-        place, changed = (kind, workspace, name), Changed()
-        self._waiting[place].add(changed)
+    def changes_of(self, *places: ResourceKey) -> Iterator[Changed]:
+        """Inside the context, waits for changes of some resources; read them afterwards.
+
+        `attempts_place(cloud)` stands for the jobs that have attempts in a cloud.
+        """
+        changed = Changed()
+        for place in places:
+            self._waiting[place].add(changed)
         try:
             yield changed
         finally:
-            self._waiting[place].discard(changed)
-            if not self._waiting[place]:
-                del self._waiting[place]
+            for place in places:
+                self._waiting[place].discard(changed)
+                if not self._waiting[place]:
+                    del self._waiting[place]
 
     def _of(self, kind: str) -> _Kind:
         if not self._filled:
@@ -319,8 +336,9 @@ class Snapshot:
         for subscription in self._subscriptions if changes else ():
             subscription.add(changes)
         for change in changes:
-            for waiter in self._waiting.get((change.kind, change.workspace, change.name), ()):
-                waiter.set()
+            for place in _places(change):
+                for waiter in self._waiting.get(place, ()):
+                    waiter.set()
 
     async def _read_all_if_restored(self) -> None:
         """When the store has an older version, it was restored from a backup: read all of it."""
@@ -329,14 +347,14 @@ class Snapshot:
         restored = Snapshot(self._store)
         await restored.current()
         before, after = self._contents(), restored._contents()
-        gone = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
-        come = [
+        deleted = [Change(restored._version, *place, deleted=True) for place in before.keys() - after.keys()]
+        written = [
             Change(restored._version, *place, resource=there)
             for place, there in after.items()
             if before.get(place) != there
         ]
         self._kinds, self._version = restored._kinds, restored._version
-        self._notify([*gone, *come])
+        self._notify([*deleted, *written])
 
     def _contents(self) -> dict[ResourceKey, AnyResource | Unreadable]:
         found: dict[ResourceKey, AnyResource | Unreadable] = {}
@@ -344,6 +362,19 @@ class Snapshot:
             found |= {(kind, w, name): each for w, items in of.items.items() for name, each in items.items()}
             found |= {(kind, *place): row for place, row in of.unreadable.items()}
         return found
+
+
+def attempts_place(cloud: str) -> ResourceKey:
+    """See `Snapshot.changes_of`."""
+    return "attempts", "", cloud
+
+
+def _places(change: Change) -> Iterator[ResourceKey]:
+    """Its own place, and that of the attempts in each cloud where a changed job had one."""
+    yield change.kind, change.workspace, change.name
+    if change.kind == "job" and isinstance(change.resource, Resource):
+        for cloud in {attempt.cloud for attempt in change.resource.status.attempts[-2:]}:
+            yield attempts_place(cloud)
 
 
 def _labels(resource: AnyResource) -> Iterator[Hashable]:
@@ -358,6 +389,20 @@ def _labels(resource: AnyResource) -> Iterator[Hashable]:
         case "revision":
             yield "owner", spec.deployment_uid
             yield "deployment", resource.workspace, spec.deployment
+        case "job":
+            yield "artifact", resource.workspace, spec.artifact
+            if not resource.status.state.ended:
+                yield ("active",)
+            if attempt := resource.status.attempt:
+                yield "attempts", attempt.cloud
+            if resource.status.attempts:
+                yield "attempt", resource.status.attempts[-1].id
+            if spec.array:
+                yield "array", resource.workspace, spec.array
+            if spec.pipeline:
+                yield "pipeline", resource.workspace, spec.pipeline
+        case "dataset-version":
+            yield "dataset", resource.workspace, spec.dataset
         case "key":
             yield "hash", spec.hash
             yield "owner", spec.owner_uid

@@ -153,8 +153,8 @@ def remove(tx: Transaction, now: float, basis: AnyResource | Unreadable) -> None
     """Delete a resource; its row stays for watchers. Raises `Conflict`, `NotFound`."""
     there = and_(_at(basis.kind, basis.workspace, basis.name), resources.c.deleted.is_(False))
     changed(basis, tx.connection.execute(select(resources.c.uid, resources.c.version).where(there)).first())
-    gone = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
-    tx.connection.execute(update(resources).where(_at(basis.kind, basis.workspace, basis.name)).values(gone))
+    deleted = {"version": tx.next_version(), "deleted": True, "updated_at": now, "spec": "", "status": ""}
+    tx.connection.execute(update(resources).where(_at(basis.kind, basis.workspace, basis.name)).values(deleted))
     take_along(tx.connection, basis)
 
 

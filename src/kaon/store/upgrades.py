@@ -1,15 +1,15 @@
 """Upgrades of stored documents of older versions to the current form: pure functions, registered here only.
 
-What is stored of a resource are two JSON documents, its spec and its status; traffic and the journal have one each.
-Every document says in its first member, `schema`, which form it has. A form is the number of upgrades that lead to it,
-counted from 1; a document without it has form 1.
+A resource is stored as two JSON documents, its spec and its status; traffic and the journal have one each. The first
+member of every document, `schema`, is its form: the number of upgrades that lead to it, counted from 1. A document
+without it has form 1.
 
-A field that is new and has a default, or that is gone, needs no upgrade: unknown fields are left out. Whoever renames a
-field, or changes what it means, adds a function at the end of the document's tuple: it gets the document as the form
-before had it, and returns it in the new form. What is moved between a spec and its status, or between rows, is a
-migration of the database (`kaon.store.migrations`).
+A new field with a default, or a removed one, needs no upgrade: unknown fields are ignored. For a renamed field, or a
+changed meaning, add a function at the end of the document's tuple: it gets the document in the form before, and returns
+it in the new form. Moving data between a spec and its status, or between rows, is a migration of the database
+(`kaon.store.migrations`).
 
-A document of a form that this Kaon does not know is of a newer one, and is read as it is.
+A document of a higher form was written by a newer Kaon, and is read as it is.
 """
 
 from __future__ import annotations

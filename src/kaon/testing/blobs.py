@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from kaon.errors import NotFound, TooLarge, Unavailable
+from kaon.errors import InvalidInput, NotFound, TooLarge, Unavailable
 from kaon.laws.retention import Blob
 from kaon.store.port import Blobs
 
@@ -30,6 +30,7 @@ class MemoryBlobs:
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:
         self.files = {} if files is None else files
+        self._spaces: dict[str, MemoryBlobs] = {}
         self.deciding = asyncio.Lock()
         self.full = False
         self.fault: Unavailable | None = None
@@ -66,6 +67,40 @@ class MemoryBlobs:
         yield data
         if digest != f"sha256:{hashlib.sha256(data).hexdigest()}":
             raise Unavailable(f"The bytes of {digest} are damaged.")
+
+    def within(self, space: str) -> MemoryBlobs:
+        """See `Blobs.within`."""
+        return self._spaces.setdefault(space, MemoryBlobs())
+
+    async def spaces(self) -> list[str]:
+        """See `Blobs.spaces`."""
+        return sorted(self._spaces)
+
+    async def put_files(self, files: Sequence[tuple[str, int]], chunks: AsyncIterator[bytes]) -> None:
+        """See `Blobs.put_files`."""
+        self._check()
+        data = b"".join([chunk async for chunk in chunks])
+        for digest, size in files:
+            one, data = data[:size], data[size:]
+            if digest != f"sha256:{hashlib.sha256(one).hexdigest()}":
+                raise InvalidInput("A file has other content than its digest says.")
+            if self.full:
+                raise Unavailable("The disk is full.")
+            self.files[digest] = one
+        if data:
+            raise InvalidInput("More bytes were sent than the files have.")
+
+    async def read_files(self, digests: Sequence[str], offset: int = 0) -> AsyncIterator[bytes]:
+        """See `Blobs.read_files`."""
+        if missing := await self.missing(digests):
+            raise NotFound(f"There are no bytes with the digest {missing[0][:80]!r} here.")
+        for digest in digests:
+            yield self.files[digest][offset:]
+            offset = 0
+
+    async def missing(self, digests: Sequence[str]) -> list[str]:
+        """See `Blobs.missing`."""
+        return [digest for digest in digests if not await self.has(digest)]
 
     async def delete(self, digest: str) -> None:
         """See `Blobs.delete`."""
@@ -251,6 +286,47 @@ class BlobsContract:
             await bytes_of(place.blobs(), digest)
         await place.blobs().put(chunks_of(b"good"), 100)
         assert await bytes_of(place.blobs(), digest) == b"good"
+
+    async def test_files_come_in_one_stream_and_are_read_in_one(self, place: BlobsPlace) -> None:
+        parts = [b"", b"one", secrets.token_bytes(3_000_000), b"", b"last"]
+        files, whole = [(digest_of(part), len(part)) for part in parts], b"".join(parts)
+        blobs = place.blobs()
+        cut = [whole[i : i + 70_000] for i in range(0, len(whole), 70_000)]
+        await blobs.put_files(files, chunks_of(*cut))
+        digests = [digest for digest, _ in files]
+        assert await place.blobs().missing(digests) == []
+        assert b"".join([chunk async for chunk in place.blobs().read_files(digests)]) == whole
+        assert b"".join([c async for c in blobs.read_files(digests[2:], 2_999_999)]) == parts[2][-1:] + b"last"
+
+    async def test_a_stream_of_other_content_keeps_the_files_before_it(self, place: BlobsPlace) -> None:
+        blobs = place.blobs()
+        files = [(digest_of(b"one"), 3), (digest_of(b"two"), 3)]
+        for wrong in (b"onetwX", b"on", b"oneXXXX"):
+            with pytest.raises(InvalidInput):
+                await blobs.put_files(files, chunks_of(wrong))
+            assert not await blobs.has(files[1][0])
+        assert await blobs.has(files[0][0])
+        with pytest.raises(InvalidInput):
+            await blobs.put_files(files, chunks_of(b"onetwo", b"!"))
+        assert {blob.digest for blob in await blobs.list_all()} <= {digest for digest, _ in files}
+
+    async def test_bytes_that_are_missing_are_listed_in_order(self, place: BlobsPlace) -> None:
+        blobs = place.blobs()
+        await blobs.put(chunks_of(b"there"), 10)
+        for count in (2, 1500):
+            others = [digest_of(str(n).encode()) for n in range(count)]
+            assert await blobs.missing([*others, digest_of(b"there")]) == others
+        with pytest.raises(NotFound):
+            assert [chunk async for chunk in blobs.read_files([digest_of(b"there"), digest_of(b"1")])]
+
+    async def test_a_space_has_its_own_bytes(self, place: BlobsPlace) -> None:
+        blobs = place.blobs()
+        one, other = blobs.within("one"), blobs.within("other")
+        digest, _ = await one.put(chunks_of(b"x"), 1)
+        assert (await one.has(digest), await other.has(digest), await blobs.has(digest)) == (True, False, False)
+        assert await blobs.list_all() == []
+        assert "one" in await blobs.spaces()
+        assert blobs.within("one") is one
 
     @pytest.mark.parametrize("name", NO_DIGESTS)
     async def test_nothing_but_a_digest_names_bytes(self, place: BlobsPlace, name: str) -> None:

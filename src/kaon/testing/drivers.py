@@ -40,7 +40,7 @@ class DriverPlace(Protocol):
     artifact: str
 
     def driver(self) -> Driver:
-        """A new driver object, as after a restart of the agent. The one before is not used any more."""
+        """A new driver object, as after a restart of the agent. The previous one is no longer used."""
         ...
 
 
@@ -152,6 +152,26 @@ class DriverContract:
         assert (await observed(driver, job.spec.id, lambda s: s.stage != Stage.INSTALLING)).service_address is None
         found = await observed(driver, job.spec.id, ended)
         assert (found.exit_code, found.last_lines, found.blamed) == (0, ("done",), ())
+        assert found.control_address is None
+        assert found.started_at is not None
+        assert found.ended_at is not None
+        assert found.started_at <= found.ended_at
+
+    async def test_the_folder_of_a_job_holds_what_it_wrote_until_it_is_forgotten(self, place: DriverPlace) -> None:
+        driver = place.driver()
+        behaviour = Behaviour(
+            ends_after_s=0.05, exit_code=0, outputs={"model/a/b.txt": "weights"}, result="7", progress=("{}",)
+        )
+        job = with_spec(sample_workload(place.artifact, behaviour), {"kind": WorkloadKind.JOB})
+        await driver.start(job)
+        await observed(driver, job.spec.id, ended)
+        folder = place.driver().job_dir(job.spec.id)
+        assert (folder / "outputs/model/a/b.txt").read_text() == "weights"
+        assert (folder / "result.json").read_text() == "7"
+        assert (folder / "progress.jsonl").read_text() == "{}\n"
+        driver = place.driver()
+        await driver.forget(job.spec.id)
+        assert not folder.exists()
 
     async def test_two_readers_see_the_same_and_each_is_woken(self, place: DriverPlace) -> None:
         driver, workload = place.driver(), sample_workload(place.artifact)

@@ -11,6 +11,7 @@ from pathlib import Path
 from kaon import processes
 from kaon.build import archive
 from kaon.clock import SystemClock
+from kaon.drivers.port import DatasetFolders
 from kaon.drivers.process import ProcessDriver
 from kaon.testing import stand_in
 from kaon.types.artifact import FileEntry, Manifest
@@ -49,10 +50,22 @@ class ProcessPlace:
         shutil.copyfile(self.file, copy)
         return copy
 
-    def driver(self, runtime: tuple[str, ...] = (stand_in.__file__,), *, devices: Path = Path("/dev")) -> ProcessDriver:
+    def driver(
+        self,
+        runtime: tuple[str, ...] = (stand_in.__file__,),
+        *,
+        devices: Path = Path("/dev"),
+        datasets: DatasetFolders | None = None,
+    ) -> ProcessDriver:
         """A new driver over this place."""
         driver = ProcessDriver(
-            self.home / "agent", self.run_dir, self.fetch, SystemClock(), runtime=runtime, devices=devices
+            self.home / "agent",
+            self.run_dir,
+            self.fetch,
+            SystemClock(),
+            runtime=runtime,
+            devices=devices,
+            datasets=datasets,
         )
         self._drivers.append(driver)
         return driver

@@ -54,7 +54,7 @@ class StandIn:
         self.servers: list[asyncio.Server] = []
 
     async def run(self) -> int:
-        """Serve until stopped, or as long as the behaviour says; the exit code."""
+        """Serve until stopped, or for the behaviour's time; returns the exit code."""
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
         Path(self.launch["flights_file"]).write_bytes(flights_file(self.behaviour.get("flights", {})))
         for line in self.behaviour.get("lines", ()):
@@ -70,13 +70,27 @@ class StandIn:
             await asyncio.wait_for(self.stopping.wait(), self.behaviour.get("ends_after_s"))
         except TimeoutError:
             await self._close()
+            self.write_job()
             return int(self.behaviour.get("exit_code", 1))
         await self.quiet.wait()
         await self._close()
         return 0
 
+    def write_job(self) -> None:
+        """Write what a job writes: its outputs, its result and its progress."""
+        if not self.launch["job_dir"]:
+            return
+        folder = Path(self.launch["job_dir"])
+        for path, text in self.behaviour.get("outputs", {}).items():
+            file = folder / "outputs" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        (folder / "progress.jsonl").write_text("".join(f"{line}\n" for line in self.behaviour.get("progress", ())))
+        if self.behaviour.get("result"):
+            (folder / "result.json").write_text(self.behaviour["result"])
+
     async def _close(self) -> None:
-        """Accept no more: a connection that begins while the loop ends would be complained of in the log."""
+        """Accept no more: a connection that begins while the loop ends would be an error in the log."""
         for server in self.servers:
             server.close()
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Advice: something that the figures say could be better, what it would bring, and the command that does it."""
+"""Advice: a possible improvement, by the figures, with its gain and the command for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Advice(Model):
     workspace: str
     deployment: str
     finding: Finding
-    since: float = Field(description="When the figures began to show it, epoch seconds.")
+    since: float = Field(description="Since when the figures show it, epoch seconds.")
     evidence: str = Field(description="The figures, in words.")
     gain: str = Field(description="The expected effect of the command.")
     command: str = Field(description="The command to type.")
@@ -40,6 +40,6 @@ class Advice(Model):
 class Advised(Model):
     """All advice on the deployments of a workspace, or on one."""
 
-    items: tuple[Advice, ...] = Field(default=(), description="Advice that stands, by deployment, most urgent first.")
-    well: tuple[str, ...] = Field(default=(), description="Deployments of which there are figures, and no advice.")
-    unknown: tuple[str, ...] = Field(default=(), description="Deployments of which there are no figures yet.")
+    items: tuple[Advice, ...] = Field(default=(), description="Active advice, by deployment, most urgent first.")
+    well: tuple[str, ...] = Field(default=(), description="Deployments with figures and without advice.")
+    unknown: tuple[str, ...] = Field(default=(), description="Deployments without figures yet.")

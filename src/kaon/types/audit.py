@@ -33,11 +33,11 @@ class AuditRecord(Model):
     actor_uid: str = Field(default="", description="The key's uid: a reused name is another key. Empty: a controller.")
     request_id: str = ""
     address: str = Field(default="", description="Where the request came from; 'local': this machine's socket.")
-    verb: str = Field(description="What was done: create, put, delete, scale, ...")
+    verb: str = Field(description="The operation: create, put, delete, scale, ...")
     kind: str = Field(description="Kind of the resource.")
     workspace: str = Field(default="", description="The resource's; empty: of none.")
     name: str = ""
-    uid: str = Field(default="", description="The resource's. Empty: not known.")
+    uid: str = Field(default="", description="Uid of the resource. Empty: unknown.")
     before: str = Field(
         default="", description="sha256 of the changed part before the change. Empty: it did not exist."
     )

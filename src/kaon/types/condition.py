@@ -1,4 +1,4 @@
-"""A condition: one thing that holds or does not, with the reason."""
+"""A condition of a resource: a statement that holds or does not, with the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALARMS = FAILURES | {"OwnerGone"}
 
 
 class Condition(Model):
-    """One thing that holds or does not."""
+    """A statement about a resource that holds or does not."""
 
     type: str
     holds: bool

@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from kaon.types.condition import Condition
-from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, content_hash, reads_request
+from kaon.types.dataset import DatasetMount
+from kaon.types.model import Digest, EnvName, Model, Name, OpenEnum, hash_of_json, reads_request
 from kaon.types.objective import Objective
 from kaon.types.route import HeaderName, Hostname, Origin
 from kaon.types.service import Resources
-from kaon.types.tuning import TuningSpec, TuningStatus
+from kaon.types.tuning import TunerCommand, TuningSpec, TuningStatus
 
 
 class Floor(Model):
@@ -101,6 +102,9 @@ class Template(Model):
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: dict[EnvName, Name] = Field(
         default_factory=dict, description="Environment variable -> name of its secret."
+    )
+    datasets: dict[Name, DatasetMount] = Field(
+        default_factory=dict, max_length=32, description="Name in the service -> the version that replicas find there."
     )
     resources: Resources | None = Field(default=None, description="None: as in the class.")
     restarted_at: float = Field(default=0, description="Changed to restart every replica, epoch seconds.")
@@ -251,12 +255,12 @@ class CanaryStatus(Model):
     since: float = Field(description="When the step's share was in force, epoch seconds.")
     in_force: bool = Field(default=False, description="Whether the step's share is in force.")
     until: float = Field(default=0, description="End of the counted calls, epoch seconds.")
-    slow_s: float | None = Field(default=None, description="Slower calls are slow; None: not known yet.")
+    slow_s: float | None = Field(default=None, description="Slower calls are slow; None: unknown yet.")
     new: CanaryArm = CanaryArm()
     old: CanaryArm = CanaryArm()
     gates: tuple[CanaryGate, ...] = ()
     reason: str = Field(default="", description="What the step waits for, with figures.")
-    promoted: bool = Field(default=False, description="A user said that it may take over without further steps.")
+    promoted: bool = Field(default=False, description="A user has promoted it: it may take over without further steps.")
 
 
 class Placement(Model):
@@ -268,16 +272,16 @@ class Placement(Model):
 
 
 class RolloutStatus(Model):
-    """How far the deployment's revisions have come."""
+    """The state of the deployment's revisions."""
 
     observed_generation: int = Field(default=0, description="Generation of the spec that this was decided for.")
-    tried: str = Field(default="", description="Hash of what of the spec decides whether the target comes up.")
+    tried: str = Field(default="", description="Hash of the part of the spec that decides whether the target starts.")
     state: RolloutState = RolloutState.PENDING
     reason: str = ""
     stable: int | None = Field(default=None, description="The revision that serves.")
     target: int | None = Field(default=None, description="The revision that should.")
     canary: CanaryStatus | None = None
-    shadow: int | None = Field(default=None, description="The revision that gets copies of calls, and no others.")
+    shadow: int | None = Field(default=None, description="The revision that gets copies of calls only.")
     since: float = Field(default=0, description="When the rollout began or last moved on, epoch seconds.")
     assignments: tuple[Assignment, ...] = ()
 
@@ -302,9 +306,22 @@ class DeploymentStatus(Model):
     tuning: TuningStatus = Field(default=TuningStatus(), description="By the controller of tuning.")
 
 
+def with_commands(spec: DeploymentSpec, commands: tuple[TunerCommand, ...]) -> DeploymentSpec:
+    """`spec` with these requests to the tuner."""
+    return spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"commands": commands})})
+
+
 def template_hash(template: Template) -> str:
-    """16 hex digits that identify a template."""
-    return content_hash(template)[:16]
+    """16 hex digits that identify a template.
+
+    Of its datasets the versions count, whatever they are called. A template without datasets has the hash that earlier
+    releases made.
+    """
+    members = template.model_dump(mode="json")
+    mounts = members.pop("datasets")
+    if mounts:
+        members["datasets"] = {name: mount["version"] for name, mount in mounts.items()}
+    return hash_of_json(members)[:16]
 
 
 def in_use(status: RolloutStatus) -> set[int]:

@@ -1,6 +1,6 @@
-"""The entity tag of a resource: what `ETag` of a GET says and `If-Match` of a change gives back.
+"""The entity tag of a resource: the `ETag` of a GET, which `If-Match` of a change repeats.
 
-It names the resource and its spec: it changes when somebody changes the spec, and when the name is used again. The
+It identifies the resource and its spec: it changes when the spec changes, and when the name is used again. The
 status, which the platform writes all the time, does not change it.
 """
 

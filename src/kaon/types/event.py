@@ -22,7 +22,7 @@ class Event(Model):
     workspace: str
     kind: str = Field(description="Kind of the resource.")
     name: str
-    uid: str = Field(default="", description="The resource's uid: a reused name has another. Empty: not known.")
+    uid: str = Field(default="", description="The resource's uid: a reused name has another. Empty: unknown.")
     level: EventLevel = EventLevel.NORMAL
     reason: str = Field(description="One word in CamelCase, for programs.")
     message: str = ""

@@ -41,6 +41,6 @@ class ReplicaFigures(Model):
     memory_bytes: int = Field(
         default=0,
         ge=0,
-        description="Of the process and its children, without the file cache; some seconds old. 0: not known.",
+        description="Of the process and its children, without the file cache; some seconds old. 0: unknown.",
     )
     batches: Batches = Field(default=Batches(), description="Batches that ended.")

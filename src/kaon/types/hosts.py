@@ -38,5 +38,5 @@ def split_url(url: str) -> tuple[SplitResult, str]:
 
 
 def uses_tls(url: str) -> bool:
-    """Whether a client of this URL may need certificates, which take 25 ms to load. Anything but `http://` does."""
+    """Whether a client of this URL may need certificates, which take 25 ms to load: any URL but `http://`."""
     return not url.lower().startswith("http://")

@@ -13,7 +13,16 @@ from kaon.types.service import Resources
 
 RESULT_MAX_BYTES = 2**20
 """Limit of a result as JSON."""
-PARAMETERS_MAX_BYTES = 2**20
+PARAMETERS_MAX_BYTES = 2**16
+"""Limit of all parameters as JSON: the plan of a cloud has those of every attempt. Larger data belongs in a dataset."""
+ARRAY_MAX = 10_000
+"""Limit of jobs in one array."""
+POINTS_KEPT = 100
+"""Points of metrics that are kept of a job; of more, every second one is left out."""
+RESULT_FILE = "result.json"
+"""Files in the folder of an attempt; see `kaon.runtime.job`."""
+PROGRESS_FILE = "progress.jsonl"
+OUTPUTS_FOLDER = "outputs"
 RETRIES_MAX = 100
 TIMEOUT_MAX_S = 30 * 86_400.0
 
@@ -134,6 +143,8 @@ class Attempt(Model):
     ended_at: float | None = None
     exit_code: int | None = None
     last_lines: tuple[str, ...] = ()
+    stop: str = Field(default="", description="Why it has to end, such as 'TimedOut'; '': it runs.")
+    given_up: bool = Field(default=False, description="It ended without a report: nothing of it is accepted any more.")
 
 
 class JobSpec(Model):
@@ -141,6 +152,7 @@ class JobSpec(Model):
 
     artifact: Digest
     function: Name | None = Field(default=None, description="A `JobDeclaration` of the artifact; None: `command`.")
+    entry: str = Field(default="", description="'module:function', of the declaration.")
     command: tuple[str, ...] = Field(default=(), max_length=1000)
     parameters: dict[ParameterName, Any] = Field(default_factory=dict)
     inputs: dict[ParameterName, DatasetVersionRef] = Field(default_factory=dict, description="Resolved when submitted.")
@@ -156,7 +168,9 @@ class JobSpec(Model):
     uses: tuple[Name, ...] = ()
     pipeline: str = Field(default="", description="Name of the pipeline that it is a step of.")
     step: str = ""
-    cancelled: bool = Field(default=False, description="A user wants it to end.")
+    array: str = Field(default="", description="Name of the array that it is a part of.")
+    parallel: int | None = Field(default=None, ge=1, description="So many jobs of the array at once.")
+    submits: bool = Field(default=False, description="Its own key may submit jobs of the same artifact.")
     owner: str = ""
     owner_uid: str = ""
 
@@ -166,29 +180,65 @@ class JobStatus(Model):
 
     state: JobState = JobState.QUEUED
     reason: str = ""
+    cancelled: bool = Field(default=False, description="A user wants it to end: nothing of it is published any more.")
     attempts: tuple[Attempt, ...] = Field(default=(), description="Oldest first; the last is the current one.")
     retry_at: float = Field(default=0, description="Not before this time, epoch seconds.")
+    retried_after: int = Field(default=0, ge=0, description="Attempts before the last `retry` by a person.")
     result: Any = None
+    result_bytes: int = Field(default=0, ge=0, description="Size of the result as JSON.")
     outputs: dict[ParameterName, DatasetVersionRef] = Field(default_factory=dict)
+    progress: Progress = Progress()
+    points: tuple[MetricPoint, ...] = Field(default=(), max_length=POINTS_KEPT, description="Metrics over time.")
     started_at: float | None = None
     ended_at: float | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The attempt that has not ended; None: there is none."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and not last.state.ended else None
 
 
 class JobRequest(Model):
     """Body of `POST /workspaces/{ws}/jobs`."""
 
     name: Name | None = Field(default=None, description="None: made from the function's name.")
-    artifact: Digest
+    artifact: Digest | None = Field(default=None, description="None: that of the service or job whose key it is.")
     function: Name | None = None
-    command: tuple[str, ...] = ()
+    command: tuple[Annotated[str, StringConstraints(max_length=4096)], ...] = Field(default=(), max_length=1000)
     parameters: dict[ParameterName, Any] = Field(default_factory=dict)
     inputs: dict[ParameterName, DatasetRef] = Field(default_factory=dict)
     outputs: dict[ParameterName, Name] = Field(default_factory=dict)
     env: dict[EnvName, str] = Field(default_factory=dict)
     secrets: dict[EnvName, Name] = Field(default_factory=dict)
     resources: Resources | None = Field(default=None, description="None: as declared.")
-    timeout_s: float | None = None
-    retries: int | None = None
+    timeout_s: float | None = Field(default=None, gt=0, le=TIMEOUT_MAX_S)
+    retries: int | None = Field(default=None, ge=0, le=RETRIES_MAX)
     once: bool | None = None
-    priority: int = 0
-    labels: dict[ParameterName, Label] = Field(default_factory=dict)
+    priority: int = Field(default=0, ge=-100, le=100)
+    labels: dict[ParameterName, Label] = Field(default_factory=dict, max_length=32)
+    map: dict[ParameterName, tuple[Any, ...]] = Field(
+        default_factory=dict, max_length=1, description="One parameter and its values: a job for each."
+    )
+    parallel: int | None = Field(default=None, ge=1, description="So many of these jobs at once; None: all.")
+
+
+class JobNames(Model):
+    """The jobs that a request has made or changed."""
+
+    name: str = Field(description="Of the job, or of the array.")
+    jobs: tuple[str, ...]
+
+
+class JobResult(Model):
+    """What a job returned."""
+
+    result: Any = None
+    outputs: dict[ParameterName, DatasetVersionRef] = Field(default_factory=dict)
+
+
+class JobMetrics(Model):
+    """The metrics of a job's newest attempt over time."""
+
+    progress: Progress = Progress()
+    points: tuple[MetricPoint, ...] = ()

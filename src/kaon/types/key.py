@@ -12,7 +12,8 @@ from kaon.types.versioned import Versioned
 
 KEY_PREFIX = "kaon_"
 IDENTITY_PREFIX = "identity-"
-"""Prefix of the names of services' own keys, and of the secrets with their texts."""
+"""Prefix of the names of services' and jobs' own keys, and of the secrets with their texts."""
+_JOB_PREFIX = f"{IDENTITY_PREFIX}."
 
 
 class Role(StrEnum):
@@ -41,12 +42,16 @@ class Right(StrEnum):
     CALL = "call"
     ADMIN = "admin"
     AGENT = "agent"
+    JOBS = "jobs"
+    """See jobs."""
+    SUBMIT = "submit"
+    """Submit, cancel, retry and delete jobs."""
 
 
 RIGHTS: dict[Role, frozenset[Right]] = {
-    Role.ADMIN: frozenset({Right.READ, Right.WRITE, Right.CALL, Right.ADMIN}),
-    Role.EDITOR: frozenset({Right.READ, Right.WRITE, Right.CALL}),
-    Role.VIEWER: frozenset({Right.READ}),
+    Role.ADMIN: frozenset({Right.READ, Right.WRITE, Right.CALL, Right.ADMIN, Right.JOBS, Right.SUBMIT}),
+    Role.EDITOR: frozenset({Right.READ, Right.WRITE, Right.CALL, Right.JOBS, Right.SUBMIT}),
+    Role.VIEWER: frozenset({Right.READ, Right.JOBS}),
     Role.CALLER: frozenset({Right.CALL}),
     Role.AGENT: frozenset({Right.AGENT}),
 }
@@ -67,6 +72,9 @@ class KeySpec(Model):
     cloud: str | None = Field(default=None, description="For agents: the only cloud that it may report for.")
     deployment_uid: str = Field(
         default="", description="Of a service's own key: uid of its deployment; '': written by an older Kaon."
+    )
+    jobs: bool = Field(
+        default=False, description="Of a service's or job's own key: it may submit jobs of its own artifact."
     )
 
 
@@ -102,7 +110,19 @@ def identity_name(deployment: str, revision: int | None) -> str:
 
 def identity_deployment(name: str) -> str | None:
     """The deployment that a key or secret of this name belongs to; None: it is not a service's own."""
-    return name.removeprefix(IDENTITY_PREFIX).partition(".")[0] if name.startswith(IDENTITY_PREFIX) else None
+    if not name.startswith(IDENTITY_PREFIX) or name.startswith(_JOB_PREFIX):
+        return None
+    return name.removeprefix(IDENTITY_PREFIX).partition(".")[0]
+
+
+def job_identity_name(job: str) -> str:
+    """Name of a job's own key, and of the secret with its text."""
+    return f"{_JOB_PREFIX}{job}"
+
+
+def identity_job(name: str) -> str | None:
+    """The job that a key or secret of this name belongs to; None: it is not a job's own."""
+    return name.removeprefix(_JOB_PREFIX) if name.startswith(_JOB_PREFIX) else None
 
 
 def key_hash(key: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from kaon.types.dataset import DatasetUse
 from kaon.types.job import JobCall
 from kaon.types.key import Access
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
@@ -63,6 +64,7 @@ class LaunchSpec(Model):
         description="Bearer token that the control address requires, except for /live and /ready; '': none, as of "
         "a socket that only its owner can open.",
     )
+    datasets: tuple[DatasetUse, ...] = Field(default=(), description="Versions of datasets that the service reads.")
     cpus: float = 1.0
     memory_bytes: int | None = Field(default=None, description="Hard limit, kept by the driver; None: none.")
     drain_s: float = 30.0
@@ -86,8 +88,15 @@ class Launch(LaunchSpec):
         description="Whether it may call services that its class does not declare, as older artifacts may.",
     )
     gpus: tuple[str, ...] = Field(default=(), description="Its own GPUs, by their CUDA names.")
+    without_edge: bool = Field(
+        default=False,
+        description="Whether what is in front of its unix socket is no edge, as under `kaon dev`: it checks itself "
+        "which pages may call.",
+    )
     job_dir: str = Field(default="", description="Of a job: the attempt's own folder; see kaon.runtime.job.")
-    inputs: dict[str, str] = Field(default_factory=dict, description="Of a job: parameter -> folder of its dataset.")
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description="Parameter of a job, or name of a service's dataset -> its folder."
+    )
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The process's environment: `base`, the deployment's variables, and the platform's own. No secrets."""
@@ -98,6 +107,7 @@ class Launch(LaunchSpec):
             **base,
             **self.env,
             **{name: value for name, value in platform.items() if value},
+            **{use.variable: f"{use.version.text}:{self.inputs[use.name]}" for use in self.datasets},
         }
 
 

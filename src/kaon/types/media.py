@@ -192,7 +192,7 @@ def read_base64(text: str) -> bytes:
 
 
 def write_file(value: Any) -> dict[str, str]:
-    """A file inside JSON. Raises ValueError for what is none."""
+    """A file inside JSON. Raises ValueError for other values."""
     if not isinstance(value, File):
         raise ValueError("a kaon.File is needed")
     return value.wire()

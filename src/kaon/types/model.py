@@ -81,10 +81,18 @@ def from_request(kind: type[M] | TypeAdapter[M], value: Any, *, is_json: bool = 
 
 def canonical_json(model: BaseModel) -> bytes:
     """JSON with sorted keys and no spaces: equal values give equal bytes."""
-    data = model.model_dump(mode="json")
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _canonical(model.model_dump(mode="json"))
 
 
 def content_hash(model: BaseModel) -> str:
     """sha256 of `canonical_json`, 64 hex digits."""
     return hashlib.sha256(canonical_json(model)).hexdigest()
+
+
+def hash_of_json(data: dict[str, Any]) -> str:
+    """The same of JSON members."""
+    return hashlib.sha256(_canonical(data)).hexdigest()
+
+
+def _canonical(data: Any) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

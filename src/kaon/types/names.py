@@ -1,4 +1,4 @@
-"""How things are named in one process: as tuples, which are keys of dictionaries."""
+"""Names of resources within a process: tuples, which are keys of dictionaries."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The observed traffic of a deployment in a span of time.
 
-Missing, stale and zero are three different things, and all are legal. A missing count is None; a stale one has an old
+Missing, stale and zero are different, and all are allowed. A missing count is None; a stale one has an old
 `at_s`; zero is a number like any other. NaN, which some sources send for "nothing to divide by", is read as missing.
 """
 

@@ -32,3 +32,6 @@ class PlaceHealth(Model):
     reason: str = ""
     used: Capacity | None = Field(default=None, description="Promised to existing workloads.")
     free: Capacity | None = Field(default=None, description="Available for new workloads.")
+    cores: float | None = Field(
+        default=None, gt=0, description="CPUs that exist: all jobs together get no more. None: unknown."
+    )

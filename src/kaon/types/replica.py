@@ -6,6 +6,7 @@ import hashlib
 
 from pydantic import Field
 
+from kaon.types.dataset import DatasetUse
 from kaon.types.model import Address, Digest, EnvName, Model, Name, OpenEnum
 from kaon.types.service import Resources
 
@@ -25,7 +26,7 @@ class Phase(OpenEnum, unknown="Starting"):
     COMPLETED = "Completed"
     """It ended with exit code 0 and is not started again."""
     UNKNOWN = "Unknown"
-    """Its cloud is lost; its state is not known."""
+    """Its cloud is lost; its state is unknown."""
 
 
 class WorkloadKind(OpenEnum, unknown="job"):
@@ -66,6 +67,10 @@ class ReplicaSpec(Model):
     secrets_version: str = Field(
         default="", description="Secrets fetched under this version are up to date; empty: fetch them."
     )
+    alone: bool = Field(
+        default=False, description="Its state is in a folder: it starts when no other replica of the deployment runs."
+    )
+    datasets: tuple[DatasetUse, ...] = Field(default=(), description="Versions that it finds, by name.")
     resources: Resources = Resources()
     drain_s: float = 30.0
     start_s: float = Field(
@@ -81,6 +86,7 @@ class ReplicaStatus(Model):
     workspace: str
     deployment: str
     revision: int
+    kind: WorkloadKind = WorkloadKind.SERVICE
     phase: Phase
     reason: str = ""
     since: float = Field(default=0, description="Epoch seconds at which the phase began.")

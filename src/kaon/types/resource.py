@@ -9,7 +9,9 @@ from pydantic import BaseModel, Field
 
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus
 from kaon.types.cloud import CloudSpec, CloudStatus
+from kaon.types.dataset import DatasetSpec, DatasetStatus, DatasetVersionSpec, DatasetVersionStatus
 from kaon.types.deployment import DeploymentSpec, DeploymentStatus, RevisionSpec, RevisionStatus
+from kaon.types.job import JobSpec, JobStatus
 from kaon.types.key import KeySpec, KeyStatus
 from kaon.types.model import Model
 from kaon.types.plan import PlanPartSpec, PlanPartStatus, PlanSpec, PlanStatus
@@ -21,13 +23,13 @@ StatusT = TypeVar("StatusT", bound=BaseModel)
 
 
 class Resource(Model, Generic[SpecT, StatusT]):
-    """One thing that the store keeps: what is wanted (`spec`) and what is (`status`)."""
+    """A stored resource: its desired state (`spec`) and its current one (`status`)."""
 
     kind: str
     workspace: str = Field(description="Empty for what belongs to no tenant: workspaces, clouds, plans.")
     name: str
     uid: str = Field(description="Unique for ever: a name used again has another.")
-    version: int = Field(description="Grows with every change of any resource; compare-and-set goes by it.")
+    version: int = Field(description="Grows with every change of any resource; used for compare-and-set.")
     generation: int = Field(description="Grows with every change of the spec.")
     created_at: float
     updated_at: float
@@ -54,6 +56,9 @@ Deployment = Resource[DeploymentSpec, DeploymentStatus]
 Revision = Resource[RevisionSpec, RevisionStatus]
 Key = Resource[KeySpec, KeyStatus]
 Secret = Resource[SecretSpec, SecretStatus]
+JobResource = Resource[JobSpec, JobStatus]
 Cloud = Resource[CloudSpec, CloudStatus]
 PlanResource = Resource[PlanSpec, PlanStatus]
 PlanPartResource = Resource[PlanPartSpec, PlanPartStatus]
+DatasetResource = Resource[DatasetSpec, DatasetStatus]
+DatasetVersion = Resource[DatasetVersionSpec, DatasetVersionStatus]

@@ -22,7 +22,7 @@ Origin = Annotated[
         pattern=r"^(\*|[a-z][a-z0-9+.-]{0,31}://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?)$", max_length=300
     ),
 ]
-"""The origin of web pages as browsers say it, such as `https://app.example`; `*`: any."""
+"""The origin of web pages as browsers send it, such as `https://app.example`; `*`: any."""
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$", max_length=64)]
 
@@ -35,6 +35,9 @@ ATTEMPT_HEADER = "x-envoy-attempt-count"
 
 NOT_BEGUN_HEADER = "x-kaon-not-begun"
 """A refusal with this header means that no work was begun: the edge may send the call to another replica."""
+
+DESCRIPTION_HEADER = "x-kaon-description"
+"""Header of a replica's `/openapi.json`, and of refusals of calls that do not fit it: names the document's version."""
 
 
 PROTOCOL = "kaon"

@@ -7,6 +7,7 @@ counts, lengths, ranges and patterns.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from kaon.types.model import Model, Name
 from kaon.types.objective import Objective
 
 MAX_BODY_BYTES = 64 * 2**20
-"""The largest body of a request, unless its endpoint takes less."""
+"""The largest body of a request, unless its endpoint has a lower limit."""
 MAX_MESSAGE_BYTES = 32 * 2**20
 """The largest message of a websocket, unless its endpoint sets another limit."""
 ENDPOINTS_MAX = 256
@@ -92,7 +93,7 @@ WireProtocol = Literal["kaon", "openai"]
 
 
 class EndpointSpec(Model):
-    """One method of a service, as its callers see it."""
+    """One method of a service, as seen by callers."""
 
     name: str = Field(pattern=r"^[^\s/]{1,128}$", description="The method's name.")
     method: str = Field(pattern=r"^[A-Z]{1,16}$", description="HTTP verb in capitals; GET for a websocket.")
@@ -105,7 +106,7 @@ class EndpointSpec(Model):
         description="May be sent to another replica when the first broke off while it had the call; idempotent only.",
     )
     timeout_s: TimeoutSeconds | None = Field(default=60.0, description="None: a call may last as long as it will.")
-    concurrency: int | None = Field(default=None, ge=1, le=1_000_000, description="None: as the runtime sees fit.")
+    concurrency: int | None = Field(default=None, ge=1, le=1_000_000, description="None: the runtime decides.")
     hedge_s: float | None = Field(
         default=None,
         ge=HEDGE_MIN_S,
@@ -113,9 +114,9 @@ class EndpointSpec(Model):
         description="Send an idempotent call to a second replica after so long; None: never.",
     )
     batch: Batch | None = None
-    strict: bool = Field(default=False, description="Query parameters that it does not know are refused.")
+    strict: bool = Field(default=False, description="Refuse unknown query parameters.")
     max_body_bytes: int | None = Field(
-        default=None, ge=1, le=MAX_BODY_BYTES, description="The largest body that it takes, also when unpacked."
+        default=None, ge=1, le=MAX_BODY_BYTES, description="The largest accepted body, also when unpacked."
     )
     media_type: str = Field(
         default="",
@@ -126,8 +127,12 @@ class EndpointSpec(Model):
     answers_once: bool = Field(default=False, description="Of a stream: a call may answer with one document instead.")
     protocol: WireProtocol = Field(default="kaon", description="The form of its errors and of its stream.")
     max_message_bytes: int = Field(
-        default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest message that it takes."
+        default=MAX_MESSAGE_BYTES, ge=1, le=2**30, description="Of a websocket: the largest accepted message."
     )
+
+
+DATASET_TYPE = "Dataset"
+"""The type of a setting that is a folder of files, mounted by the platform."""
 
 
 class SettingSpec(Model):
@@ -140,7 +145,12 @@ class SettingSpec(Model):
 
 
 EventLoopName = Literal["uvloop", "asyncio"]
-"""Event loops that a class can ask for: the fast one, or the standard library's, which some libraries need to patch."""
+"""Event loops that a class can choose: the fast one, or the standard library's, which some libraries need to patch."""
+
+
+StateKind = Literal["", "disk", "database"]
+"""What a service keeps: nothing; files in a folder of its own; or a database, by default in that folder."""
+DATABASE_VARIABLE = "DATABASE_URL"
 
 
 class ServiceSpec(Model):
@@ -157,14 +167,22 @@ class ServiceSpec(Model):
     resources: Resources = Resources()
     objective: Objective = Objective()
     loop: EventLoopName = "uvloop"
+    state: StateKind = Field(
+        default="", description="What it keeps: 'disk', 'database'; '': nothing. Of 'disk' at most one replica runs."
+    )
     requirements: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(
         default=(), max_length=REQUIREMENTS_MAX, description="As the class or project states them, unlocked."
     )
     uses: tuple[Name, ...] | None = Field(
         default=None,
         max_length=USES_MAX,
-        description="Deployments of its workspace that it calls, no others; null: built by a Kaon that did not ask.",
+        description="Deployments of its workspace that it calls, no others; null: built by an older Kaon.",
     )
     openapi: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
         default_factory=dict, description="OpenAPI 3.1 document."
     )
+
+
+def runs_alone(service: ServiceSpec, variables: Collection[str]) -> bool:
+    """Whether at most one replica may run at once: its state is in a folder of one machine. `variables`: those set."""
+    return service.state == "disk" or (service.state == "database" and DATABASE_VARIABLE not in variables)

@@ -27,12 +27,45 @@ class Reach(OpenEnum, unknown="replica"):
     """All replicas share it: values are tried by turns (a switchback). Two half pools queue longer than one."""
 
 
+class TunerAction(OpenEnum, unknown="none"):
+    """What a user wants the tuner to do."""
+
+    SET = "set"
+    """Put the values in force, others as they are."""
+    TRY = "try"
+    """Try the values, and keep them if they prove better."""
+    END = "end"
+    """End the trial, or the request for one."""
+    RESTORE = "restore"
+    """Put the values in force instead of all others: those before the last change."""
+    NONE = "none"
+    """An action that only a newer Kaon has."""
+
+
+class TunerCommand(Model):
+    """A request to the tuner, as it is stored until the tuner has carried it out."""
+
+    id: int = Field(ge=1, description="Rising within a deployment.")
+    action: TunerAction
+    values: KnobValues = Field(default_factory=dict, description="Of set, try and restore.")
+    at: float = Field(description="Epoch seconds.")
+    by: str = Field(description="Name of the key.")
+
+
+MOST_COMMANDS = 16
+
+
 class TuningSpec(Model):
     """The tuner's part of a deployment's spec."""
 
     mode: TuningMode = Field(
         default=TuningMode.RECOMMEND,
         description="off; recommend: only recommend better values; auto: try them, and keep what proves better.",
+    )
+    commands: tuple[TunerCommand, ...] = Field(
+        default=(),
+        max_length=MOST_COMMANDS,
+        description="The last requests to the tuner, oldest first. Set by the platform; ignored in a request.",
     )
 
 
@@ -71,13 +104,14 @@ class ProbationStatus(Model):
 class TuningStatus(Model):
     """The stored state of the tuner."""
 
+    command: int = Field(default=0, ge=0, description="Id of the last command of the spec that was carried out.")
     values: KnobValues = Field(
         default_factory=dict, description="Values in force; other knobs have their usual values."
     )
     before: tuple[KnobValues, ...] = Field(
         default=(), max_length=10, description="Earlier values in force, newest last."
     )
-    asked: KnobValues | None = Field(default=None, description="Requested trial of these values.")
+    asked: KnobValues | None = Field(default=None, description="Requested trial that has not started.")
     asked_by: str = ""
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
@@ -141,9 +175,7 @@ class TuningState(Model):
     trial: TrialStatus | None = None
     recommended: Recommendation | None = None
     probation: ProbationStatus | None = None
-    trusted: bool | None = Field(
-        default=None, description="Whether the twin's replay was accurate; None: not yet known."
-    )
+    trusted: bool | None = Field(default=None, description="Whether the twin's replay was accurate; None: unknown yet.")
     twin: str = Field(default="", description="Error of the twin's last replay, or why there is no twin.")
     epochs: int = Field(default=0, ge=0, description="Epochs since the control plane started.")
     next_epoch_at: float | None = Field(default=None, description="Epoch seconds.")

@@ -19,6 +19,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Edge: answers in place of a replica", ("edge/",)),
     ("Replicas: answers and refusals", ("runtime/", "laws/admit", "laws/batch")),
     ("Replicas: phases and reasons on a machine", ("agent/", "drivers/")),
+    ("Datasets: files, versions, references", ("datasets/", "laws/datasets", "file_stream")),
     ("Placement, rollouts, canaries: reasons, events, conditions", (
         "laws/place", "laws/rollout", "laws/canary", "laws/sequential", "laws/replica_states", "laws/rights",
         "laws/retention", "laws/reports",

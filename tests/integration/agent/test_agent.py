@@ -108,8 +108,8 @@ async def ask(world: World, id_: str, target: str = "/") -> dict[str, Any]:
     head = await reader.readuntil(b"\r\n\r\n")
     body = await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
     writer.close()
-    told: dict[str, Any] = json.loads(body)
-    return told
+    shown: dict[str, Any] = json.loads(body)
+    return shown
 
 
 async def test_what_the_plan_wants_runs_is_behind_the_edge_and_is_reported(world: World) -> None:
@@ -200,11 +200,11 @@ async def test_a_revoked_key_is_told_to_running_replicas_at_once(world: World) -
     closed = Access(grants=(Grant(hash="0" * 64, key="ci"),))
     world.files.want(plan_of(spec, access=closed))
 
-    async def told() -> bool:
+    async def shown() -> bool:
         return (await ask(world, spec.id))["access"] == text_of(closed)
 
     pid = world.pids()[spec.id]
-    await until(told)
+    await until(shown)
     assert world.pids()[spec.id] == pid, "the same process: it was not started again for it"
 
 

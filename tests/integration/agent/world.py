@@ -104,9 +104,9 @@ class Files:
         return await self.calls.get()
 
     async def answer(self, call: str, lines: AsyncIterator[bytes]) -> None:
-        told = self.answers.setdefault(call, [])
+        received = self.answers.setdefault(call, [])
         async for line in lines:
-            told.append(line)
+            received.append(line)
 
     # edge
 
@@ -140,9 +140,9 @@ def plan_of(*replicas: ReplicaSpec, access: Access | None = None, **more: Any) -
     )
 
 
-def text_of(told: Versioned) -> str:
-    """What a replica that was told this keeps of it."""
-    return told.body().decode()
+def text_of(message: Versioned) -> str:
+    """The text that a replica keeps of a message."""
+    return message.body().decode()
 
 
 def process_driver(files: Files, run_dir: Path) -> ProcessDriver:

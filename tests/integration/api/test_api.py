@@ -15,6 +15,7 @@ from tests.statuses import status_with
 from tests.waiting import until
 
 from kaon.errors import Unavailable
+from kaon.types.artifact import Manifest
 from kaon.types.deployment import (
     Assignment,
     DeploymentSpec,
@@ -23,8 +24,10 @@ from kaon.types.deployment import (
     Template,
     template_hash,
 )
+from kaon.types.job import JobDeclaration
 from kaon.types.key import Role
 from kaon.types.plan import Plan
+from kaon.types.service import ServiceSpec
 
 from .world import DIGEST, World, artifact_bytes, digest_of, packed, populate, world_of
 
@@ -160,6 +163,24 @@ async def test_an_error_names_what_is_missing_and_the_command_that_helps(
 @pytest.mark.parametrize("name", ["api", "console", "docs", "health", "metrics"])
 async def test_names_of_the_platforms_own_paths_are_kept(root: Any, name: str) -> None:
     assert (await root.put(f"/workspaces/default/deployments/{name}", json=SPEC)).status_code == 422
+
+
+async def test_an_artifact_of_jobs_is_not_deployed(root: Any) -> None:
+    jobs = packed(
+        Manifest(
+            kaon="0",
+            python="3.11",
+            service=ServiceSpec(name="train", entry="app:train"),
+            jobs=(JobDeclaration(name="train", entry="app:train"),),
+            files=(),
+        )
+        .model_dump_json()
+        .encode()
+    )
+    assert (await root.post("/workspaces/default/artifacts", content=jobs)).is_success
+    refused = await root.put(WEB, json=SPEC | {"template": {"artifact": digest_of(jobs)}})
+    assert refused.status_code == 422
+    assert "kaon job run" in refused.json()["hint"]
 
 
 async def test_edits_change_what_they_say_and_nothing_else(root: Any) -> None:

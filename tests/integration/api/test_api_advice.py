@@ -40,9 +40,9 @@ async def asked(world: World, path: str, key: str = "root") -> Advised:
 
 async def test_a_deployment_is_advised_well_or_not_known_yet(world: World) -> None:
     assert await asked(world, ALL) == Advised(unknown=("other", "web"))
-    opinions = world.app.state.context.live_status
-    opinions.keep_advice("default", "web", lambda: (SAID,))
-    opinions.keep_advice("default", "other", lambda: ())
+    live_status = world.app.state.context.live_status
+    live_status.keep_advice("default", "web", lambda: (SAID,))
+    live_status.keep_advice("default", "other", lambda: ())
     assert await asked(world, ALL) == Advised(items=(SAID,), well=("other",))
     assert await asked(world, WEB) == Advised(items=(SAID,))
     assert await asked(world, "/workspaces/default/deployments/other/advice") == Advised(well=("other",))

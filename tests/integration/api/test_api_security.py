@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.plans import keep_plan, kept_plan
 from tests.statuses import status_with
 from tests.watching import Reader, Refused
 
@@ -19,10 +20,14 @@ from kaon.api.authorizer import Open
 from kaon.api.router import AuthorizedRoute
 from kaon.errors import PROBLEM_JSON
 from kaon.types.cloud import CloudSpec
+from kaon.types.dataset import DatasetManifest, DatasetUse, DatasetVersionRef
 from kaon.types.deployment import CanaryStatus, RevisionSpec, template_hash
+from kaon.types.job import Attempt, JobSpec, JobState, JobStatus
 from kaon.types.key import RIGHTS, KeyStatus, Right, Role
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS
+from kaon.types.model import content_hash
+from kaon.types.plan import Plan
 from kaon.types.traffic import Sample, Traffic
 
 from .world import DIGEST, REPLICA, World, artifact_bytes, digest_of, populate, world_of
@@ -37,6 +42,10 @@ def place_of(kind: Kind) -> str:
     return f"{kind.path}/{{{collection.parameter if collection else 'name'}}}"
 
 
+DATASET = WS + "/datasets/{name}"
+VERSION = WS + "/dataset-versions/{name}"
+MANIFEST = {"files": [{"path": "a", "size_bytes": 4, "digest": digest_of(b"data")}]}
+PUSH = f"sha256:{content_hash(DatasetManifest.model_validate(MANIFEST))}"
 SPEC = {"template": {"artifact": DIGEST}}
 NO_BODY: dict[str, Any] = {}
 GOOD: dict[tuple[str, str], dict[str, Any]] = {
@@ -85,6 +94,14 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("DELETE", WS + "/keys/{name}"): NO_BODY,
     ("PUT", WS + "/secrets/{name}"): {"json": {"value": "something else"}},
     ("DELETE", WS + "/secrets/{name}"): NO_BODY,
+    ("POST", WS + "/jobs"): {"json": {"artifact": DIGEST, "command": ["true"]}},
+    ("POST", WS + "/jobs/{name}/cancel"): NO_BODY,
+    ("POST", WS + "/jobs/{name}/retry"): NO_BODY,
+    ("DELETE", WS + "/jobs/{name}"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/result"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/metrics"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/progress"): NO_BODY,
+    ("GET", WS + "/jobs/{name}/logs"): NO_BODY,
     ("POST", "/clouds/{name}/cordon"): NO_BODY,
     ("POST", "/clouds/{name}/uncordon"): NO_BODY,
     ("DELETE", "/clouds/{name}"): NO_BODY,
@@ -93,12 +110,43 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/clouds/{cloud}/traffic"): {"json": {"cloud": "local"}},
     ("GET", "/clouds/{cloud}/artifacts/{digest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/replicas/{id}/secrets"): NO_BODY,
+    ("POST", "/clouds/{cloud}/attempts/{id}/news"): {"json": {"progress": {"fraction": 0.5}}},
+    ("POST", "/clouds/{cloud}/attempts/{id}/end"): {"json": {"exit_code": 0}},
+    ("GET", "/clouds/{cloud}/attempts/{id}/secrets"): NO_BODY,
+    ("POST", "/clouds/{cloud}/attempts/{id}/missing-files"): {"json": {"digests": [DIGEST]}},
+    ("PUT", "/clouds/{cloud}/attempts/{id}/files/{digest}"): {"content": artifact_bytes()},
+    ("GET", "/clouds/{cloud}/datasets/{manifest}"): NO_BODY,
+    ("GET", "/clouds/{cloud}/datasets/{manifest}/files"): {"params": {"first": 0, "count": 1}},
+    ("PUT", DATASET): {"json": {"keep": 3}},
+    ("DELETE", DATASET): NO_BODY,
+    ("POST", DATASET + "/pushes"): {"json": MANIFEST},
+    ("PUT", DATASET + "/pushes/{push}/files"): {"params": {"first": 0, "count": 1}, "content": b"data"},
+    ("PUT", DATASET + "/pushes/{push}/files/{digest}"): NO_BODY,
+    ("POST", DATASET + "/versions"): {"json": {"push": PUSH}},
+    ("GET", DATASET + "/versions/{ref}"): NO_BODY,
+    ("PUT", DATASET + "/labels/{label}"): {"json": {"number": 1}},
+    ("DELETE", DATASET + "/labels/{label}"): NO_BODY,
+    ("GET", VERSION + "/manifest"): NO_BODY,
+    ("GET", VERSION + "/files"): {"params": {"first": 0, "count": 1}},
+    ("GET", VERSION + "/difference"): {"params": {"base": "spare@1"}},
+    ("POST", VERSION + "/verify"): {"params": {"first": 0, "count": 1}},
+    ("DELETE", VERSION): NO_BODY,
     ("GET", "/clouds/{cloud}/calls"): {"params": {"wait_s": 0}},
     ("POST", "/clouds/{cloud}/calls/{id}"): {"content": b"{}\n"},
 }
 """Every route, and a request to it that succeeds for whoever may."""
 
-NAMES = {"ws": "default", "deployment": "web", "digest": DIGEST, "cloud": "local", "id": REPLICA}
+NAMES = {
+    "ws": "default",
+    "deployment": "web",
+    "digest": DIGEST,
+    "cloud": "local",
+    "id": REPLICA,
+    "push": PUSH,
+    "manifest": PUSH,
+    "ref": "latest",
+    "label": "prod",
+}
 ROUTES = [(next(iter(route.methods or ())), route.path.removeprefix("/api/v1"), route) for route in ROUTES]
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]
 FOR_ROUTE = pytest.mark.parametrize(("method", "path", "route"), ROUTES, ids=IDS)
@@ -114,6 +162,7 @@ GLOBAL_ONLY = {
 }
 """For admins of every workspace."""
 SHARED_WRITES = {("PUT", WS + "/secrets/{name}"), ("DELETE", WS + "/secrets/{name}")}
+SHARED_WRITES |= {(method, path) for method, path in GOOD if path.startswith((DATASET, VERSION)) and method != "GET"}
 """What belongs to the whole workspace, so that a key for some deployments may not."""
 
 
@@ -123,15 +172,53 @@ async def world(tmp_path: Path) -> Any:
         await populate(made)
         await made.key("victim", Role.VIEWER, workspace="default")
         await made.store.create("cloud", "", "spare", CloudSpec())
+        await jobs_of(made)
         async with made.client(made.keys["root"]) as root:
             for name in ("spare", "elsewhere"):
                 await root.put(f"/workspaces/default/secrets/{name}", json={"value": "spare"})
             await root.post("/workspaces", json={"name": "foreign"})
+            await _push_spare(root)
             assert (await root.get("/metrics")).status_code == 200
         made.clock.jump(1)
         sample = Sample(workspace="default", deployment="web", revision=1, at_s=made.clock.now(), span_s=1.0)
         made.app.state.context.traffic.add(Traffic(cloud="local", samples=(sample,)))
         yield made
+
+
+RUNNING = "4" * 12
+"""The id of an attempt that runs in cloud `local`."""
+
+
+async def jobs_of(world: World) -> None:
+    """A job that has succeeded, and one that runs."""
+    done = Attempt(number=1, id="3" * 12, cloud="local", state=JobState.SUCCEEDED)
+    runs = Attempt(number=1, id=RUNNING, cloud="local", state=JobState.RUNNING)
+    spec = JobSpec(artifact=DIGEST, command=("true",), secrets={"TOKEN": "token"})
+    for name, attempt in (("spare", done), ("runs", runs)):
+        status = JobStatus(state=attempt.state, attempts=(attempt,))
+        await world.store.create("job", "default", name, spec, status)
+
+
+async def _push_spare(root: httpx2.AsyncClient) -> None:
+    """The dataset `spare` with a version; its push is begun again."""
+    dataset = "/workspaces/default/datasets/spare"
+    for made in range(2):
+        assert (await root.post(f"{dataset}/pushes", json=MANIFEST)).is_success
+        if not made:
+            sent = {"params": {"first": 0, "count": 1}, "content": b"data"}
+            assert (await root.put(f"{dataset}/pushes/{PUSH}/files", **sent)).is_success
+            assert (await root.post(f"{dataset}/versions", json={"push": PUSH})).is_success
+
+
+async def plan_spare(world: World) -> None:
+    """Let the plan's replica have the dataset `spare`."""
+    named = await kept_plan(world.store)
+    assert named
+    version = DatasetVersionRef(dataset="spare", number=1, manifest=PUSH)
+    replicas = [
+        r.model_copy(update={"datasets": (DatasetUse(name="d", version=version),)}) for r in named.plan.replicas
+    ]
+    await keep_plan(world.store, Plan(cloud="local", replicas=tuple(replicas)))  # type: ignore[call-arg]
 
 
 def address(method: str, path: str) -> str:
@@ -144,6 +231,12 @@ def address(method: str, path: str) -> str:
     )
     if path.endswith("/calls/{id}"):
         names["id"] = "0" * 32
+    if "/attempts/" in path:
+        names["id"] = RUNNING
+    if "/pushes/" in path:
+        names["digest"] = digest_of(b"data")
+    if "/dataset-versions/" in path:
+        names["name"] = "spare@1"
     return path.format(**names)
 
 
@@ -326,6 +419,8 @@ async def prepared(world: World, method: str, path: str, exits: AsyncExitStack) 
         async with world.client(world.keys["root"]) as root:
             unused = await root.post("/workspaces/default/artifacts", content=artifact_bytes(b"unused = 1\n"))
         return f"/workspaces/default/artifacts/{unused.json()['name']}"
+    if "{manifest}" in path:
+        await plan_spare(world)
     if (method, path) == ("PUT", WS + "/artifacts/{digest}"):
         data = artifact_bytes(b"uploaded = 1\n")
         async with world.client(world.keys["root"]) as root:
@@ -443,7 +538,7 @@ async def test_a_key_for_another_deployment_neither_sees_nor_touches(
         assert answer.status_code == 403  # whatever it names
     elif "/uploads/" in path:
         assert answer.json()["received_bytes"] == (0 if method == "GET" else len(artifact_bytes())), "it has its own"
-    elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path):
+    elif "{deployment}" in path or ("{digest}" in path and "{ws}" in path and "/pushes/" not in path):
         assert answer.status_code == 404
     elif (method, path) in SHARED_WRITES | GLOBAL_ONLY | {("DELETE", WS + "/keys/{name}"), ("POST", WS + "/keys")}:
         assert answer.status_code in (403, 404)

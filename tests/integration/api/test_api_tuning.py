@@ -11,13 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kaon.laws.tune.values_in_force import commanded
+from kaon.store.port import AuditQuery
 from kaon.types.artifact import ArtifactSpec, ArtifactStatus, Manifest
 from kaon.types.deployment import DeploymentSpec, Scaling, Template
 from kaon.types.key import Role
 from kaon.types.knobs import figure
 from kaon.types.objective import Objective, Weights
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
-from kaon.types.tuning import Reach, Recommendation, TrialStatus, TuningMode, TuningState, TuningStatus
+from kaon.types.tuning import MOST_COMMANDS, Reach, Recommendation, TrialStatus, TuningMode, TuningState, TuningStatus
 
 from .world import DIGEST as PLAIN
 from .world import World, populate, world_of
@@ -59,7 +61,10 @@ async def root(world: World) -> Any:
 
 
 async def tuning(world: World) -> TuningStatus:
-    status: TuningStatus = (await world.store.get("deployment", "default", "web")).status.tuning
+    """The tuner's part of the status after the tuner has carried out all requests."""
+    found = await world.store.get("deployment", "default", "web")
+    status = commanded(found.status.tuning, found.spec.tuning.commands)
+    await world.store.update_status(found, found.status.model_copy(update={"tuning": status}))
     return status
 
 
@@ -146,7 +151,7 @@ async def test_a_recommendation_is_applied_and_can_be_undone(world: World, root:
     event = (await world.store.events("default"))[-1]
     assert (event.reason, event.message) == (
         "Tuned",
-        "As recommended: budget_share=0.5, max_batch=16. By key 'root'.",
+        "As recommended: max_batch=16. By key 'root'.",
     )
     await root.post(WEB, json={"undo": True})
     assert ((await tuning(world)).values, (await tuning(world)).before) == ({"budget_share": 0.5}, ())
@@ -173,6 +178,51 @@ async def test_a_requested_trial_is_stored_for_the_tuner_with_the_key(world: Wor
     assert (kept.asked, kept.asked_by, kept.values) == ({"max_batch": 16}, "root", {})
     await root.post(WEB, json={"undo": True})
     assert (await tuning(world)).asked is None
+
+
+async def test_a_request_is_written_to_the_spec_with_its_audit_record_and_event_and_the_status_stays(
+    world: World, root: Any
+) -> None:
+    before = await world.store.get("deployment", "default", "web")
+    assert (await root.post(WEB, json={"set": {"max_batch": 8}})).json()["knobs"][0]["value"] == 8
+    after = await world.store.get("deployment", "default", "web")
+    (command,) = after.spec.tuning.commands
+    assert (command.id, command.action, command.values, command.by) == (1, "set", {"max_batch": 8}, "root")
+    assert (after.status, after.spec.template) == (before.status, before.spec.template)
+    record = (await world.store.audit(AuditQuery()))[0]
+    assert (record.name, record.actor, record.before == record.after) == ("web", "root", False)
+    assert (await world.store.events("default"))[-1].message == "Set by hand: max_batch=8. By key 'root'."
+
+
+async def test_a_request_replaces_those_that_are_carried_out_and_its_id_is_a_higher_one(
+    world: World, root: Any
+) -> None:
+    for rows in (4, 8):
+        await root.post(WEB, json={"set": {"max_batch": rows}})
+    assert (await tuning(world)).command == 2
+    await root.post(WEB, json={"set": {"max_batch": 16}})
+    found = await world.store.get("deployment", "default", "web")
+    assert [(command.id, command.values) for command in found.spec.tuning.commands] == [(3, {"max_batch": 16})]
+
+
+async def test_a_tuner_that_does_not_run_gets_a_bounded_number_of_requests(world: World, root: Any) -> None:
+    for rows in range(1, MOST_COMMANDS + 1):
+        assert (await root.post(WEB, json={"set": {"max_batch": rows}})).status_code == 200
+    refused = await root.post(WEB, json={"set": {"max_batch": 32}})
+    assert (refused.status_code, "has not carried out" in refused.json()["detail"]) == (409, True)
+    await tuning(world)
+    assert (await root.post(WEB, json={"set": {"max_batch": 32}})).status_code == 200
+
+
+async def test_a_spec_that_is_deployed_again_keeps_the_requests_and_brings_none(world: World, root: Any) -> None:
+    await root.post(WEB, json={"attempt": {"max_batch": 16}})
+    web, other = "/workspaces/default/deployments/web", "/workspaces/default/deployments/other"
+    body = (await root.get(web)).json()["spec"] | {"owner": "", "owner_uid": ""}
+    commands = body["tuning"].pop("commands")
+    assert (await root.put(web, json=body)).json()["spec"]["tuning"]["commands"] == commands
+    body["tuning"]["commands"] = [commands[0] | {"id": 9, "values": {"max_batch": 1}}]
+    assert (await root.put(web, json=body)).json()["spec"]["tuning"]["commands"] == commands
+    assert (await root.put(other, json=body)).json()["spec"]["tuning"]["commands"] == []
 
 
 async def test_only_ten_changes_can_be_undone(world: World, root: Any) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.integration.api.test_api_security import RUNNING, jobs_of
 from tests.integration.api.world import world_of
 from tests.samples import places, sample, with_more
 
@@ -22,7 +23,7 @@ AGENTS = [route for route in BODIES if route.right is Right.AGENT]
 
 def where(route: AuthorizedRoute) -> str:
     path = route.path_format.removeprefix("/api/v1").replace("{ws}", "default").replace("{cloud}", "local")
-    return re.sub(r"\{\w+\}", "web", path)
+    return re.sub(r"\{\w+\}", "web", path.replace("{id}", RUNNING))
 
 
 @pytest.mark.parametrize("route", PEOPLE, ids=lambda route: route.operation_id)
@@ -44,6 +45,7 @@ async def test_unknown_fields_of_a_newer_agent_are_ignored(tmp_path: Path, route
     (method,) = route.methods
     document = with_more(body.model_dump(mode="json"), *places(body))
     async with world_of(tmp_path) as world:
+        await jobs_of(world)
         agent = await world.key("agent", Role.AGENT, cloud="local")
         async with world.client(agent) as client:
             answer = await client.request(method, where(route), json=document)
@@ -52,6 +54,7 @@ async def test_unknown_fields_of_a_newer_agent_are_ignored(tmp_path: Path, route
 
 WIRE_READS = {
     ("api/router.py", "_bulk_reader.validate_json"): "of a large body, which is read again by the route",
+    ("api/datasets.py", "codec_of(DatasetManifest).bulk_reader.validate_json"): "a large body, without unknown fields",
     ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
     ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
     ("api/views.py", "Scaling.model_validate"): "of a request that was read",

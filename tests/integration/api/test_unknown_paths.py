@@ -58,7 +58,7 @@ def hint_of(answer: httpx2.Response) -> Any:
 )
 async def test_names_that_are_nearly_right_get_a_suggestion(world: World, path: str, expected: str) -> None:
     hint = hint_of(await call(world, world.keys["root"], path))
-    assert hint == f"{f'Did you mean {expected}? ' if expected else ''}See what there is: kaon ps"
+    assert hint == f"{f'Did you mean {expected}? ' if expected else ''}List the deployments: kaon ps"
 
 
 async def test_no_key_learns_of_what_it_may_not_know(world: World) -> None:

@@ -142,7 +142,7 @@ async def test_a_deployment_that_goes_lets_nobody_wait_on() -> None:
     async with bare() as it:
         reader, writer = await it.call()
         await it.until_held(1)
-        it.activator.close(KEY, NotFound("Nothing is deployed at this path any more."))
+        it.activator.close(KEY, NotFound("The deployment at this path was deleted."))
         assert b" 404 " in await reader.readline()
         writer.close()
         await it.pass_time_until(lambda: not it.activator.rooms)

@@ -206,9 +206,9 @@ async def test_the_edge_marks_handshakes_of_origins_that_are_allowed(world: Worl
 
 
 async def test_no_answer_governs_the_shared_origin(world: World) -> None:
-    said = [(name.encode(), b"x") for name in _OF_THE_ORIGIN]
+    received = [(name.encode(), b"x") for name in _OF_THE_ORIGIN]
     assert {"service-worker-allowed", "clear-site-data"} <= set(_OF_THE_ORIGIN)
-    await _shop(world, _answers(200, *said))
+    await _shop(world, _answers(200, *received))
     shared = await world.client.get("/shop")
     assert not set(_OF_THE_ORIGIN) & set(shared.headers)
     own = await world.client.get("/", headers={"host": "shop.localhost"})
@@ -220,12 +220,12 @@ RUNS_NONE = [b"application/json", b"text/event-stream", b"image/png", b"text/pla
 
 
 @pytest.mark.parametrize(
-    ("said", "isolated"), [*((one, True) for one in RUNS_SCRIPTS), *((one, False) for one in RUNS_NONE)]
+    ("received", "isolated"), [*((one, True) for one in RUNS_SCRIPTS), *((one, False) for one in RUNS_NONE)]
 )
 async def test_a_deployment_may_have_its_pages_shown_apart_and_nothing_else(
-    world: World, said: bytes, isolated: bool
+    world: World, received: bytes, isolated: bool
 ) -> None:
-    headers = [(b"content-type", said)] if said else []
+    headers = [(b"content-type", received)] if received else []
     replica = await _shop(world, _answers(200, *headers), sandbox=True)
     answer = await world.client.get("/shop")
     assert answer.headers.get("content-security-policy") == ("sandbox" if isolated else None)
@@ -255,29 +255,29 @@ async def test_closed_and_unknown_deployments_answer_alike_without_a_key(world: 
     more += (b"upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-protocol: kaon, chat",)
     for line in more:
         for path in _CLOSED:
-            asked = f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r\r\n".encode() + line + b"\r\n\r\n"
+            request = f"{method} {path} HTTP/1.1\r\nhost: x\r\nx-request-id: r\r\n".encode() + line + b"\r\n\r\n"
             names = (b"closed", b"empty0", b"unknown", b"~lab/unknown")
-            seen = [await _said(world, asked.replace(b"closed", name, 1), method) for name in names]
-            assert seen[1:] == seen[:-1], asked
+            answers = [await _said(world, request.replace(b"closed", name, 1), method) for name in names]
+            assert answers[1:] == answers[:-1], request
             if "docs" not in path:
-                assert seen[0].startswith(b"HTTP/1.1 401 ")
-                assert b"www-authenticate: Bearer" in seen[0]
+                assert answers[0].startswith(b"HTTP/1.1 401 ")
+                assert b"www-authenticate: Bearer" in answers[0]
     assert not replica.calls
 
 
-async def _said(world: World, asked: bytes, method: str) -> bytes:
+async def _said(world: World, request: bytes, method: str) -> bytes:
     """The answer, but for its date; of one to HEAD the head."""
-    _, said = await raw(world, asked, bodiless=method == "HEAD")
-    return b"\r\n".join(line for line in said.split(b"\r\n") if not line.startswith(b"date:"))
+    _, received = await raw(world, request, bodiless=method == "HEAD")
+    return b"\r\n".join(line for line in received.split(b"\r\n") if not line.startswith(b"date:"))
 
 
 async def test_local_hosts_of_closed_and_of_no_deployments_answer_alike_without_a_key(world: World) -> None:
     await _shop(world, closed=True)
     for path in (b"/", b"/docs", b"/x"):
-        asked = b"GET " + path + b" HTTP/1.1\r\nhost: %b.localhost\r\nx-request-id: r\r\n\r\n"
-        seen = [await _said(world, asked % name, "GET") for name in (b"shop", b"nobody")]
-        assert seen[0].startswith(b"HTTP/1.1 200 " if path == b"/docs" else b"HTTP/1.1 401 ")
-        assert seen[0] == seen[1]
+        request = b"GET " + path + b" HTTP/1.1\r\nhost: %b.localhost\r\nx-request-id: r\r\n\r\n"
+        answers = [await _said(world, request % name, "GET") for name in (b"shop", b"nobody")]
+        assert answers[0].startswith(b"HTTP/1.1 200 " if path == b"/docs" else b"HTTP/1.1 401 ")
+        assert answers[0] == answers[1]
 
 
 async def test_a_key_opens_what_is_closed_and_public_deployments_need_none(world: World) -> None:

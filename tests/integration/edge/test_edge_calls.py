@@ -190,9 +190,9 @@ async def test_replicas_that_leave_under_load_lose_nothing(world: World) -> None
         fresh = await world.replica(f"new{round_}", slow)
         replicas = [*rest, fresh]
         await world.serve(*replicas)
-        seen = len(fresh.calls)
+        count = len(fresh.calls)
 
-        async def used(replica: Any = fresh, before: int = seen) -> bool:
+        async def used(replica: Any = fresh, before: int = count) -> bool:
             return len(replica.calls) > before
 
         await until(used)

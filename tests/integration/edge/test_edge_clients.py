@@ -41,8 +41,8 @@ _HOST = b"HTTP/1.1\r\nhost: x\r\n"
 )
 async def test_old_and_odd_but_legal_requests_are_answered(world: World, sent: bytes) -> None:
     await world.serve(await world.replica())
-    status, said = await raw(world, sent)
-    assert status == 200, said
+    status, received = await raw(world, sent)
+    assert status == 200, received
 
 
 async def test_a_header_with_an_underscore_is_dropped_and_the_call_answered(world: World) -> None:
@@ -73,8 +73,8 @@ async def test_a_header_with_an_underscore_is_dropped_and_the_call_answered(worl
 )
 async def test_a_refusal_of_the_edge_says_what_was_wrong(world: World, sent: bytes, status: int, word: str) -> None:
     await world.serve(await world.replica())
-    answered, said = await raw(world, sent)
-    problem = json.loads(said.partition(b"\r\n\r\n")[2])
+    answered, received = await raw(world, sent)
+    problem = json.loads(received.partition(b"\r\n\r\n")[2])
     assert (answered, problem["status"]) == (status, status)
     assert word in problem["detail"]
     assert problem["hint"]
@@ -121,9 +121,9 @@ async def test_what_anybody_else_says_of_its_client_is_not_believed() -> None:
 @pytest.mark.parametrize("line", [b"", b"PROXY TCP4 203.0.113.9 192.0.2.1 4000 443\r\n"])
 async def test_a_trusted_proxy_may_begin_by_the_proxy_protocol(line: bytes) -> None:
     async with _edge(trusted_proxies="127.0.0.1", proxy_protocol=True) as world:
-        status, said = await raw(world, line + b"GET /shop HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        status, received = await raw(world, line + b"GET /shop HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert status == 200
-        assert (b"203.0.113.9" in said) == bool(line)
+        assert (b"203.0.113.9" in received) == bool(line)
 
 
 def test_proxies_are_networks_and_the_proxy_protocol_needs_some() -> None:

@@ -177,11 +177,11 @@ async def test_when_the_time_is_over_the_caller_is_told_once_and_when_to_come_ag
         assert "x-envoy-ratelimited" not in answer.headers
         assert asyncio.get_running_loop().time() - begun < 3  # it was not sent again, to wait as long once more
         if method != "HEAD":
-            said = answer.json()
-            assert said["code"] == "no-ready-replica"
-            assert "A replica is loading." in said["detail"]
-            assert "kaon describe shop" in said["hint"]
-            assert said["request_id"] == "r-1"
+            problem = answer.json()
+            assert problem["code"] == "no-ready-replica"
+            assert "A replica is loading." in problem["detail"]
+            assert "kaon describe shop" in problem["hint"]
+            assert problem["request_id"] == "r-1"
         await it.held(0)
 
 
@@ -317,9 +317,9 @@ async def test_http2_clients_are_held_too(world: World) -> None:
     async with zero(world) as it:
         urls = [f"{world.url}/shop/{number}" for number in range(5)]
         options = ["-sS", "--http2-prior-knowledge", "--parallel", "--parallel-immediate"]
-        told = ["-w", "%{http_version} %{http_code}\n"]
-        curl = await asyncio.create_subprocess_exec("curl", *options, *urls, *told, stdout=asyncio.subprocess.PIPE)
+        flags = ["-w", "%{http_version} %{http_code}\n"]
+        curl = await asyncio.create_subprocess_exec("curl", *options, *urls, *flags, stdout=asyncio.subprocess.PIPE)
         await it.held(5)
         await it.ready(await world.replica())
-        said, _ = await curl.communicate()
-        assert said.count(b"2 200\n") == 5
+        problem, _ = await curl.communicate()
+        assert problem.count(b"2 200\n") == 5

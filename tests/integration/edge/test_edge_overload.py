@@ -164,8 +164,8 @@ async def test_a_storm_of_failures_is_retried_for_a_fifth_of_the_calls_at_most(w
     async def client() -> list[int]:
         return [(await world.client.get("/shop")).status_code for _ in range(calls)]
 
-    seen = Counter(status for one in await asyncio.gather(*(client() for _ in range(clients))) for status in one)
-    assert seen == {503: calls * clients}
+    counted = Counter(status for one in await asyncio.gather(*(client() for _ in range(clients))) for status in one)
+    assert counted == {503: calls * clients}
     # 20 % of those in flight, and never fewer than 10 at once: 60 clients may have 12 retries at a time.
     assert len(script.attempts) <= 1.5 * calls * clients
     assert "2" in script.attempts
@@ -188,8 +188,8 @@ async def test_hedging_comes_and_goes_under_load_without_a_lost_call(world: Worl
     clients = [asyncio.create_task(client()) for _ in range(4)]
     for number in range(4):
         await world.serve(one, two, retry_paths=("/similar",), hedges={"/similar": 5.0} if number % 2 else {})
-        seen = len(statuses)
-        await until(lambda seen=seen: _true(len(statuses) > seen + 50))
+        counted = len(statuses)
+        await until(lambda before=counted: _true(len(statuses) > before + 50))
     done.set()
     await asyncio.gather(*clients)
     assert set(statuses) == {200}

@@ -16,7 +16,7 @@ from tests.waiting import turns, until
 from kaon import process_locks
 from kaon.clock import SystemClock
 from kaon.edge import Edge, files
-from kaon.edge.edge import LOG_MAX_BYTES, TEND_EVERY_S
+from kaon.edge.edge import LOG_MAX_BYTES, MAINTAIN_EVERY_S
 
 from .world import World, route
 
@@ -101,7 +101,7 @@ class Counting(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds)
-        self.turns += seconds == TEND_EVERY_S
+        self.turns += seconds == MAINTAIN_EVERY_S
 
 
 async def test_a_new_one_changes_nothing_before_it_is_told_what_to_do_though_a_replica_is_leaving(world: World) -> None:
@@ -140,12 +140,12 @@ async def test_a_file_that_envoy_refuses_changes_nothing_and_is_told_with_the_re
     spoilt.write_text(json.dumps(content))
     spoilt.rename(path)
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return "no_such_field" in (await world.edge.status()).rejected
 
     # Nobody but the edge writes here, so a spoilt file is no news to it: it says only what Envoy says.
     world.edge.configuration._versions[path] = "spoilt"
-    await until(told)
+    await until(reported)
     assert (await world.client.get("/shop")).status_code == 200
 
 
@@ -193,10 +193,10 @@ async def test_a_taken_port_is_told_and_taken_over_once_it_is_free(world: World)
         world.supervise()
         await world.serve(await world.replica())
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return "in use" in (await world.edge.status()).rejected
 
-        await until(told)
+        await until(reported)
 
     async def serves() -> bool:
         try:
@@ -232,10 +232,10 @@ async def test_its_log_is_begun_anew_when_it_is_long_and_is_read_on(world: World
     world.edge.layout.clusters.with_name("spoilt").write_text("{")
     world.edge.layout.clusters.with_name("spoilt").rename(world.edge.layout.clusters)
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return "clusters/edge.json" in world.edge.process.refusal() and log.stat().st_size < 2**16
 
-    await until(told)
+    await until(reported)
 
 
 async def test_idle_it_uses_little_memory(world: World) -> None:

@@ -91,8 +91,8 @@ async def test_wrong_keys_and_documents_are_no_traffic(world: World, process: Pr
         nonlocal memory, now
         now += 1.0
         edge, figures = await world.edge.counts(), process.control.get("/figures").content
-        told = ReplicaFigures.model_validate_json(figures).model_copy(update={"at_s": now})
-        memory, found = step("here", memory, TrafficReading(now, now, edge, {"a": told}, (replica_status(),)))
+        read = ReplicaFigures.model_validate_json(figures).model_copy(update={"at_s": now})
+        memory, found = step("here", memory, TrafficReading(now, now, edge, {"a": read}, (replica_status(),)))
         samples.extend(found)
 
     await look()

@@ -51,9 +51,9 @@ async def test_those_at_fault_are_found_and_all_others_go_on(world: World) -> No
     members = {("default", name): (replica.endpoint,) for name in NAMES}
     await world.edge.apply(routes(60), members)
     assert world.edge.refused.keys() == BAD
-    told = (await world.edge.status()).refused
-    assert told.keys() == {"default/d3", "default/d17"}
-    assert all("duration" in why for why in told.values())
+    left_out = (await world.edge.status()).refused
+    assert left_out.keys() == {"default/d3", "default/d17"}
+    assert all("duration" in why for why in left_out.values())
     for name in NAMES:
         assert await status_of(world, name) == (401 if ("default", name) in BAD else 200)
 
@@ -87,7 +87,7 @@ async def test_whoever_serves_is_never_taken_out_to_find_who_is_at_fault(world: 
 
     async def watched(self: Any, step: Any) -> str:
         refused = await take(self, step)
-        document = next((told for path, told in step.items() if path == self._layout.routes), None)
+        document = next((sent for path, sent in step.items() if path == self._layout.routes), None)
         if document and not refused:
             all_of = document["resources"][0]["virtual_hosts"][0]["routes"]
             in_force.add(frozenset(found["match"].get("path_separated_prefix", "") for found in all_of))

@@ -74,10 +74,10 @@ async def test_a_named_revision_without_a_replica_is_told_and_not_replaced(world
 
 
 async def test_a_shadow_gets_copies_of_plain_calls_under_the_same_path_and_id(world: World) -> None:
-    seen: list[dict[bytes, bytes]] = []
+    received: list[dict[bytes, bytes]] = []
 
     async def remembering(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(dict(scope["headers"]) | {b"path": scope["path"].encode()})
+        received.append(dict(scope["headers"]) | {b"path": scope["path"].encode()})
         await echo(scope, receive, send)
 
     one, two = await world.replica("one"), await world.replica("two", app=remembering, revision=2)
@@ -89,11 +89,11 @@ async def test_a_shadow_gets_copies_of_plain_calls_under_the_same_path_and_id(wo
         assert (answer.status_code, answer.headers["x-size"]) == (200, "1000")
 
     async def all_copied() -> bool:
-        return len(seen) >= 20
+        return len(received) >= 20
 
     await until(all_copied)
-    assert {headers[b"x-request-id"] for headers in seen} == {b"call-%d" % n for n in range(20)}
-    assert {headers[b"path"] for headers in seen} == {b"/buy"}
+    assert {headers[b"x-request-id"] for headers in received} == {b"call-%d" % n for n in range(20)}
+    assert {headers[b"path"] for headers in received} == {b"/buy"}
     await world.client.get("/shop/ticks")
     await world.client.post("/shop/buy", content=b"x" * 1_100_000)
     await world.client.get("/shop", headers={"x-kaon-revision": "1"})

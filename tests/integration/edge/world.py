@@ -105,8 +105,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     headers = b"".join(b"%s: %s\n" % (k, v) for k, v in scope["headers"])
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     text = scope["method"].encode() + b" " + scope["path"].encode() + query + b"\n" + headers + b"\n"
-    told = [(b"x-size", b"%d" % len(body)), (b"x-raw-path", scope["raw_path"])]
-    start = {"type": "http.response.start", "status": 200, "headers": told}
+    found = [(b"x-size", b"%d" % len(body)), (b"x-raw-path", scope["raw_path"])]
+    start = {"type": "http.response.start", "status": 200, "headers": found}
     await send(start)
     await send({"type": "http.response.body", "body": text})
 
@@ -163,11 +163,11 @@ class World:
 
     async def known(self, replica: Replica) -> bool:
         """Whether Envoy has asked the replica how it is, and heard that it is well."""
-        told = json.loads(await stats.ask(self.edge.layout.admin_socket, "GET", "/clusters?format=json"))
-        hosts = [host for cluster in told["cluster_statuses"] for host in cluster.get("host_statuses", [])]
-        mine = [host for host in hosts if address_of(host["address"]) == replica.endpoint.address]
+        found = json.loads(await stats.ask(self.edge.layout.admin_socket, "GET", "/clusters?format=json"))
+        hosts = [host for cluster in found["cluster_statuses"] for host in cluster.get("host_statuses", [])]
+        own = [host for host in hosts if address_of(host["address"]) == replica.endpoint.address]
         sick = ("failed_active_health_check", "pending_active_hc")
-        return bool(mine) and not any(host["health_status"].get(sign) for host in mine for sign in sick)
+        return bool(own) and not any(host["health_status"].get(sign) for host in own for sign in sick)
 
     async def leaving(self) -> Leaving:
         """`/shop` with a new replica, while the old one leaves and still has a call."""

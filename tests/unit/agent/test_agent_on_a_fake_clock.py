@@ -167,14 +167,14 @@ async def test_while_the_control_plane_is_away_the_world_is_kept_and_then_told(t
         memory.wanted = plan_of(0)
         await pass_time(clock, 4)
         memory.away = True
-        told = len(memory.reports)
+        reported = len(memory.reports)
         place.replicas[replica_spec(0).id].behaviour = Behaviour(ends_after_s=0)
         await pass_time(clock, 60, step_s=0.1)
         assert place.pids - 1000 > 1, "restarted by the agent alone"
-        assert len(memory.reports) == told
+        assert len(memory.reports) == reported
         memory.away = False
         await pass_time(clock, 6)
-        assert len(memory.reports) > told
+        assert len(memory.reports) > reported
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
 
@@ -195,7 +195,7 @@ async def test_a_trial_ends_by_itself_within_ten_seconds_of_the_control_planes_d
         memory.away = True
         await pass_time(clock, 10)
         assert in_force() == [force, force]
-        pids = {id_: known.pid for id_, known in place.replicas.items()}
+        pids = {id_: fake.pid for id_, fake in place.replicas.items()}
         memory.away = False
         await pass_time(clock, 7)
         assert in_force() == [tried, force], "it is heard again, and still wants it tried"
@@ -280,10 +280,10 @@ async def test_a_request_that_two_replicas_crashed_of_is_refused_by_all_for_ten_
             one.behaviour = Behaviour()
             await pass_time(clock, 6)
         assert memory.reports[-1].refusals == {"default/shop": ("bad",)}
-        assert [known.refusals.request_ids for known in place.replicas.values()] == [("bad",)] * 3
+        assert [fake.refusals.request_ids for fake in place.replicas.values()] == [("bad",)] * 3
         await pass_time(clock, 610, step_s=0.5)
         assert memory.reports[-1].refusals == {}
-        assert [known.refusals.request_ids for known in place.replicas.values()] == [()] * 3
+        assert [fake.refusals.request_ids for fake in place.replicas.values()] == [()] * 3
 
     await simulated(tmp_path, lambda _: Behaviour(), scenario)
 
@@ -396,7 +396,7 @@ async def test_each_error_of_a_driver_has_a_phase_of_its_own(tmp_path: Path) -> 
     async def scenario(memory: Memory, place: FakePlace, clock: FakeClock) -> None:
         memory.wanted = plan_of(0)
         for fault, phase, reason in (
-            ("full", Phase.NO_CAPACITY, "No room left."),
+            ("full", Phase.NO_CAPACITY, "No capacity left."),
             ("away", Phase.STARTING, "The place cannot be reached: The place does not answer."),
             ("refused", Phase.CONFIG_ERROR, "It can never run here."),
         ):

@@ -28,9 +28,9 @@ async def test_while_nothing_is_said_empty_lines_come_so_that_a_reader_that_left
     monkeypatch.setattr(calls, "_QUIET_S", 0.01)
     lines = calls.logs(calls.LogsCall(replicas=("0" * 12,), follow=True), Quiet(FakePlace(FakeClock())), 0.0)
     async with asyncio.timeout(5):
-        said = [await anext(lines) for _ in range(4)]
-    assert b"hello" in said[0]
-    assert said[1:] == [b"\n"] * 3
+        received = [await anext(lines) for _ in range(4)]
+    assert b"hello" in received[0]
+    assert received[1:] == [b"\n"] * 3
     await lines.aclose()  # type: ignore[attr-defined]
 
 

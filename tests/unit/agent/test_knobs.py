@@ -58,7 +58,7 @@ class World:
             id_: ReplicaObservation(id=id_, stage=Stage.STARTING, control_address="unix:/c") for id_ in self.running
         }
         observed |= {id_: ReplicaObservation(id=id_, stage=Stage.EXITED, exit_code=1) for id_ in self.ended}
-        seen = AgentInputs(
+        inputs = AgentInputs(
             now=self.now,
             wall=self.now + 1e9,
             observed=observed,
@@ -67,7 +67,7 @@ class World:
             busy=self.busy,
             answered_at=self.answered_at,
         )
-        decided = step(wanted, seen, self.histories)
+        decided = step(wanted, inputs, self.histories)
         self.histories = decided.histories
         return decided
 
@@ -84,10 +84,10 @@ class World:
         self.knobs[one.id] = wanted.knobs["default/shop"].force.version
 
     def obeys(self, wanted: Plan) -> dict[str, Knobs]:
-        """Let every replica do as it is told; what they were told."""
-        told = {a.replica: a.knobs for a in self.look(wanted).actions if isinstance(a, TuneIt)}
-        self.knobs |= {id_: knobs.version for id_, knobs in told.items()}
-        return told
+        """Apply what each replica is sent; returns the knobs sent."""
+        sent = {a.replica: a.knobs for a in self.look(wanted).actions if isinstance(a, TuneIt)}
+        self.knobs |= {id_: knobs.version for id_, knobs in sent.items()}
+        return sent
 
 
 def test_a_replica_with_other_knobs_than_the_plan_has_is_told_once() -> None:

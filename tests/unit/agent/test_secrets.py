@@ -35,37 +35,37 @@ def made() -> tuple[Secrets, Any]:
 
 
 async def test_each_start_gets_fresh_ones() -> None:
-    known, _ = made()
-    assert [await known.of(spec()), await known.of(spec())] == [{"TOKEN": "value-1"}, {"TOKEN": "value-2"}]
+    cached, _ = made()
+    assert [await cached.of(spec()), await cached.of(spec())] == [{"TOKEN": "value-1"}, {"TOKEN": "value-2"}]
 
 
 async def test_a_replica_that_stands_by_gets_those_that_were_fetched_ahead_until_they_change() -> None:
-    known, control = made()
-    assert known.lacks(spec("7"))
-    assert await known.of(spec("7")) == await known.of(spec("7")) == {"TOKEN": "value-1"}
-    assert not known.lacks(spec("7"))
-    assert known.lacks(spec("8"))
-    assert await known.of(spec("8")) == {"TOKEN": "value-2"}
+    cached, control = made()
+    assert cached.lacks(spec("7"))
+    assert await cached.of(spec("7")) == await cached.of(spec("7")) == {"TOKEN": "value-1"}
+    assert not cached.lacks(spec("7"))
+    assert cached.lacks(spec("8"))
+    assert await cached.of(spec("8")) == {"TOKEN": "value-2"}
     assert control.asked == 2
 
 
 async def test_while_the_control_plane_is_away_the_last_ones_do() -> None:
-    known, control = made()
+    cached, control = made()
     control.away = True
     with pytest.raises(Unavailable):
-        await known.of(spec())
+        await cached.of(spec())
     control.away = False
-    await known.of(spec())
+    await cached.of(spec())
     control.away = True
-    assert await known.of(spec("9")) == {"TOKEN": "value-1"}
-    assert known.lacks(spec("9"))
+    assert await cached.of(spec("9")) == {"TOKEN": "value-1"}
+    assert cached.lacks(spec("9"))
 
 
 async def test_a_replica_without_secrets_asks_for_none_and_one_that_is_gone_is_forgotten() -> None:
-    known, control = made()
-    assert await known.of(spec(names=())) == {}
-    assert not known.lacks(spec(names=()))
+    cached, control = made()
+    assert await cached.of(spec(names=())) == {}
+    assert not cached.lacks(spec(names=()))
     assert control.asked == 0
-    await known.of(spec("1"))
-    known.keep(())
-    assert known.lacks(spec("1"))
+    await cached.of(spec("1"))
+    cached.keep(())
+    assert cached.lacks(spec("1"))

@@ -27,20 +27,20 @@ def figures(at_s: float, knobs: str = FORCE, began_at: float = 1.0, **fields: An
     return ReplicaFigures(began_at=began_at, at_s=at_s, knobs=knobs, **fields)
 
 
-def look(now: float, *replicas: ReplicaStatus, trials: Any = TRIALS, **told: ReplicaFigures) -> TrafficReading:
+def look(now: float, *replicas: ReplicaStatus, trials: Any = TRIALS, **made: ReplicaFigures) -> TrafficReading:
     edge = EdgeCounts(100, {})
-    return TrafficReading(1000 + now, now, edge, figures=told, replicas=replicas, trials=trials)
+    return TrafficReading(1000 + now, now, edge, figures=made, replicas=replicas, trials=trials)
 
 
 def samples(*looks: TrafficReading) -> list[Sample]:
     """Those of the last look, as the observer makes them."""
     memory: TrafficHistory | None = None
-    told: list[Sample] = []
+    made: list[Sample] = []
     for one in looks:
         before = memory
-        memory, told = step("here", before, one)
-        told = with_sides(told, before.reading, one) if before else told
-    return told
+        memory, made = step("here", before, one)
+        made = with_sides(made, before.reading, one) if before else made
+    return made
 
 
 def sides(*looks: TrafficReading) -> dict[str, Side]:

@@ -13,7 +13,7 @@ def status(phase: Phase, since: float, reason: str = "") -> ReplicaStatus:
     return replica_status("a", phase, since=since, reason=reason)
 
 
-def told(*statuses: ReplicaStatus) -> list[ColdStart]:
+def measured(*statuses: ReplicaStatus) -> list[ColdStart]:
     starts: Starts = {}
     found = []
     for one in statuses:
@@ -23,7 +23,7 @@ def told(*statuses: ReplicaStatus) -> list[ColdStart]:
 
 
 def test_each_phase_is_a_part_of_the_start() -> None:
-    (start,) = told(
+    (start,) = measured(
         status(Phase.INSTALLING, 10),
         status(Phase.STARTING, 12),
         status(Phase.STARTING, 12),
@@ -35,16 +35,16 @@ def test_each_phase_is_a_part_of_the_start() -> None:
 
 
 def test_phases_that_nobody_saw_take_no_time() -> None:
-    (start,) = told(status(Phase.INSTALLING, 10), status(Phase.READY, 11))
+    (start,) = measured(status(Phase.INSTALLING, 10), status(Phase.READY, 11))
     assert (start.install_s, start.start_s, start.load_s) == (1, 0, 0)
 
 
 def test_one_that_was_ready_when_it_was_first_seen_tells_nothing() -> None:
-    assert told(status(Phase.READY, 10)) == []
+    assert measured(status(Phase.READY, 10)) == []
 
 
 def test_time_in_back_off_is_not_part_of_the_next_start() -> None:
-    (start,) = told(
+    (start,) = measured(
         status(Phase.INSTALLING, 0),
         status(Phase.STARTING, 1),
         status(Phase.CRASHED, 2),
@@ -56,7 +56,7 @@ def test_time_in_back_off_is_not_part_of_the_next_start() -> None:
 
 
 def test_a_replica_that_does_not_answer_for_a_moment_did_not_start_anew() -> None:
-    assert told(
+    assert measured(
         status(Phase.LOADING, 1),
         status(Phase.READY, 2),
         status(Phase.STARTING, 5, "It does not answer."),
@@ -65,5 +65,5 @@ def test_a_replica_that_does_not_answer_for_a_moment_did_not_start_anew() -> Non
 
 
 def test_a_clock_that_goes_back_makes_no_negative_time() -> None:
-    (start,) = told(status(Phase.INSTALLING, 100), status(Phase.LOADING, 50), status(Phase.READY, 51))
+    (start,) = measured(status(Phase.INSTALLING, 100), status(Phase.LOADING, 50), status(Phase.READY, 51))
     assert (start.install_s, start.load_s) == (0, 1)

@@ -88,7 +88,7 @@ class World:
         refused: dict[str, RefusedStart] | None = None,
         follow_edge: bool = True,
     ) -> AgentDecision:
-        seen = AgentInputs(
+        inputs = AgentInputs(
             now=self.now,
             wall=self.now + 1e9,
             observed=self.observed,
@@ -101,7 +101,7 @@ class World:
             at_edge=self.at_edge,
             edge_busy=edge_busy,
         )
-        self.last = step(wanted, seen, self.histories)
+        self.last = step(wanted, inputs, self.histories)
         self.histories = self.last.histories
         if follow_edge:
             self.at_edge = frozenset(e.replica for group in self.last.endpoints.values() for e in group)

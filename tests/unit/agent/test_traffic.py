@@ -42,11 +42,11 @@ def look(now: float, edge_: EdgeCounts | None = None, **fields: object) -> Traff
 
 def steps(*looks: TrafficReading) -> list[list[Sample]]:
     memory: TrafficHistory | None = None
-    told = []
+    reported = []
     for one in looks:
         memory, samples = step("here", memory, one)
-        told.append(samples)
-    return told
+        reported.append(samples)
+    return reported
 
 
 def last(*looks: TrafficReading) -> Sample:
@@ -128,16 +128,16 @@ def test_an_edge_that_began_anew_counts_from_zero_even_where_it_has_more_than_be
 
 def test_an_edge_that_is_silent_makes_no_sample_and_the_next_one_spans_the_time() -> None:
     silent = TrafficReading(1002.0, 2.0, None)
-    told = steps(look(1, cluster(attempts=1)), silent, look(3, cluster(attempts=9)))
-    assert told[1] == []
-    assert (told[2][0].arrivals, told[2][0].span_s) == (8, 2)
+    reported = steps(look(1, cluster(attempts=1)), silent, look(3, cluster(attempts=9)))
+    assert reported[1] == []
+    assert (reported[2][0].arrivals, reported[2][0].span_s) == (8, 2)
 
 
 def test_after_too_long_a_time_counting_begins_anew() -> None:
     late = 1 + LONGEST_SPAN_S + 0.1
-    told = steps(look(1), look(late, cluster(attempts=900)), look(late + 1, cluster(attempts=901)))
-    assert told[1] == []
-    assert told[2][0].arrivals == 1
+    reported = steps(look(1), look(late, cluster(attempts=900)), look(late + 1, cluster(attempts=901)))
+    assert reported[1] == []
+    assert reported[2][0].arrivals == 1
 
 
 def test_callers_that_wait_are_nobodys_and_so_are_their_calls() -> None:
@@ -172,8 +172,11 @@ def test_replicas_are_counted_by_phase_and_a_start_that_is_over_is_told_once() -
         replica_status("c", Phase.LOADING),
         replica_status("d", Phase.CRASHED),
     )
-    told = steps(look(1), look(2, replicas=replicas, starts={"b": start}), look(3, replicas=replicas))
-    assert [(s.ready, s.starting, s.starts) for samples in told[1:] for s in samples] == [(2, 1, (start,)), (2, 1, ())]
+    reported = steps(look(1), look(2, replicas=replicas, starts={"b": start}), look(3, replicas=replicas))
+    assert [(s.ready, s.starting, s.starts) for samples in reported[1:] for s in samples] == [
+        (2, 1, (start,)),
+        (2, 1, ()),
+    ]
 
 
 def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
@@ -182,8 +185,10 @@ def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
     some = look(2, replicas=replicas, figures={"a": figures(2, busy_s=0.5, queued=1)})
     none = look(3, replicas=replicas, figures={})
     back = look(4, replicas=replicas, figures={"a": figures(4, busy_s=1.5), "b": figures(4, busy_s=2.5)})
-    told = [s for samples in steps(look(1, replicas=replicas, figures=first), some, none, back)[1:] for s in samples]
-    assert [(s.busy_s, s.queued) for s in told] == [
+    reported = [
+        s for samples in steps(look(1, replicas=replicas, figures=first), some, none, back)[1:] for s in samples
+    ]
+    assert [(s.busy_s, s.queued) for s in reported] == [
         (0.5, 1),
         (None, None),
         (3.5, 0),
@@ -192,9 +197,9 @@ def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
 
 def test_a_sample_has_the_memory_of_the_fullest_replica_and_none_where_nobody_tells() -> None:
     replicas = (replica_status("a"), replica_status("b"))
-    told = {"a": figures(2, memory_bytes=70), "b": figures(2, memory_bytes=50)}
+    reported = {"a": figures(2, memory_bytes=70), "b": figures(2, memory_bytes=50)}
     first = look(1, replicas=replicas, figures={"a": figures(1), "b": figures(1)})
-    assert last(first, look(2, replicas=replicas, figures=told)).memory_bytes == 70
+    assert last(first, look(2, replicas=replicas, figures=reported)).memory_bytes == 70
     assert last(first, look(2, replicas=replicas, figures={"a": figures(2)})).memory_bytes is None
 
 
@@ -303,7 +308,7 @@ def test_sums_of_samples_are_what_callers_did_also_when_looks_are_missed(
         )
         missed = at < len(seconds) and at % 3 and data.draw(st.booleans())
         looks.append(replace(look(at), edge=None) if missed else look(at, EdgeCounts(0, {CLUSTER: total})))
-    samples = [s for told in steps(*looks) for s in told]
+    samples = [s for reported in steps(*looks) for s in reported]
     assert sum(s.arrivals or 0 for s in samples) == sum(second[0] for second in seconds)
     assert sum((s.codes or {}).get("2xx", 0) for s in samples) == total.answers["2xx"]
     assert sum((s.codes or {}).get("5xx", 0) for s in samples) == total.answers["5xx"]
@@ -333,25 +338,27 @@ def wrong_keys(*totals: int, code: str = "4xx") -> list[dict[str, ReplicaFigures
 
 
 @pytest.mark.parametrize(
-    ("told", "codes"),
+    ("reported", "codes"),
     [("4xx", {"2xx": 2}), ("429", {"2xx": 2}), ("2xx", {"4xx": 3})],
     ids=["keys", "many", "documents"],
 )
-def test_requests_that_are_no_calls_are_no_traffic(told: str, codes: dict[str, int]) -> None:
+def test_requests_that_are_no_calls_are_no_traffic(reported: str, codes: dict[str, int]) -> None:
     counts: dict[str, dict[str, object]] = {
         "4xx": {"answers": {"2xx": 2, "4xx": 3}},
         "429": {"answers": {"2xx": 2, "4xx": 3}, "busy": 3},
         "2xx": {"answers": {"2xx": 3, "4xx": 3}},
     }
-    before, after = wrong_keys(4, 7, code=told)
-    at_edge = cluster(attempts=6 if told == "2xx" else 5, latency=(2, 2, 2 if told == "2xx" else 1), **counts[told])
+    before, after = wrong_keys(4, 7, code=reported)
+    at_edge = cluster(
+        attempts=6 if reported == "2xx" else 5, latency=(2, 2, 2 if reported == "2xx" else 1), **counts[reported]
+    )
     sample = last(look(1, replicas=READY, figures=before), look(2, at_edge, replicas=READY, figures=after))
     assert (sample.arrivals, sample.codes) == (sum(codes.values()), codes)
-    assert sample.latency == ({1: 1, 2: 2} if told == "2xx" else {1: 1, 2: 1}), "the longer ones are of calls"
+    assert sample.latency == ({1: 1, 2: 2} if reported == "2xx" else {1: 1, 2: 1}), "the longer ones are of calls"
 
 
 def test_requests_that_the_edge_tells_of_a_moment_later_are_no_traffic_either() -> None:
-    told = wrong_keys(0, 3, 3, 3)
+    reported = wrong_keys(0, 3, 3, 3)
     at_edge = [
         cluster(),
         cluster(attempts=2, answers={"4xx": 1}),
@@ -360,7 +367,7 @@ def test_requests_that_the_edge_tells_of_a_moment_later_are_no_traffic_either() 
     ]
     looks = [
         look(now, counts, replicas=READY, figures=one)
-        for now, (counts, one) in enumerate(zip(at_edge, told, strict=True), 1)
+        for now, (counts, one) in enumerate(zip(at_edge, reported, strict=True), 1)
     ]
     found = [(s.arrivals, s.codes, s.latency) for samples in steps(*looks)[1:] for s in samples]
     assert found == [(0, {}, {}), (1, {"2xx": 1}, {1: 1}), (1, {"4xx": 1}, {1: 1})]

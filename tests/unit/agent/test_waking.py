@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.replicas import replica_status, route_to
 
-from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, said, trouble
+from kaon.agent.act.waking import HOPELESS_S, OPEN_AGAIN_S, HeldRoute, Waking, refusal, waiting_reason
 from kaon.clock import FakeClock
 from kaon.edge.heads import Head
 from kaon.edge.layout import Layout
@@ -27,8 +27,8 @@ def replica(phase: Phase, **fields: Any) -> ReplicaStatus:
     return replica_status("0" * 12, phase, **{"since": NOW - 5, **fields})
 
 
-def told(*replicas: ReplicaStatus, public: bool = False) -> str | None:
-    error = trouble(KEY, replicas, said(replicas, public=public), NOW)
+def refusal_cause(*replicas: ReplicaStatus, public: bool = False) -> str | None:
+    error = refusal(KEY, replicas, waiting_reason(replicas, public=public), NOW)
     return error.cause if error else None
 
 
@@ -37,12 +37,12 @@ UNFIT = replica(Phase.CONFIG_ERROR, reason="The setting TOKEN is missing.\nmore"
 
 
 def test_a_crash_loop_is_told_without_what_the_service_wrote() -> None:
-    assert told(CRASHED) == "The service ends at its start with exit code 3, 3 times."
+    assert refusal_cause(CRASHED) == "The service ends at its start with exit code 3, 3 times."
 
 
 def test_a_service_that_cannot_start_as_configured_is_told_why_but_not_in_public() -> None:
-    assert told(UNFIT) == "The service cannot start as configured: The setting TOKEN is missing."
-    assert told(UNFIT, public=True) == "The service cannot start as configured."
+    assert refusal_cause(UNFIT) == "The service cannot start as configured: The setting TOKEN is missing."
+    assert refusal_cause(UNFIT, public=True) == "The service cannot start as configured."
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_a_service_that_cannot_start_as_configured_is_told_why_but_not_in_public
     ],
 )
 def test_as_long_as_a_replica_may_come_callers_wait(replicas: tuple[ReplicaStatus, ...]) -> None:
-    assert told(*replicas) is None
+    assert refusal_cause(*replicas) is None
 
 
 def test_what_they_wait_for_is_said_when_their_time_is_over() -> None:
-    assert said([replica(Phase.LOADING)], public=True) == "A replica is loading."
-    assert said([replica(Phase.NO_CAPACITY)], public=True) == "There is no room for another replica."
-    assert said([], public=False) == ""
+    assert waiting_reason([replica(Phase.LOADING)], public=True) == "A replica is loading."
+    assert waiting_reason([replica(Phase.NO_CAPACITY)], public=True) == "The cloud has no capacity for another replica."
+    assert waiting_reason([], public=False) == ""
 
 
 def head(path: bytes = b"/", **fields: bytes) -> Head:
@@ -73,11 +73,11 @@ def head(path: bytes = b"/", **fields: bytes) -> Head:
 def test_the_door_is_the_replicas_own() -> None:
     access = Access(grants=(Grant(hash=key_hash("good"), key="k", expires_at=NOW + 1),))
     clock = FakeClock(NOW)
-    door = HeldRoute(access, clock)
-    assert door.admit(head(authorization=b"Bearer good")) is None
+    route = HeldRoute(access, clock)
+    assert route.admit(head(authorization=b"Bearer good")) is None
     for refused in (head(), head(authorization=b"Bearer bad"), head(authorization=b"Basic good")):
         with pytest.raises(Unauthenticated):
-            door.admit(refused)
+            route.admit(refused)
     assert HeldRoute(Access(public=True), clock).admit(head()) is None
 
 
@@ -97,9 +97,9 @@ def test_a_browsers_websocket_waits_when_its_key_and_its_origin_are_good(
     fields: dict[str, bytes], error: type[KaonError] | None
 ) -> None:
     good = {"upgrade": b"WebSocket", "host": b"shop.localhost", "sec-websocket-protocol": b"kaon, kaon.key.good"}
-    door = HeldRoute(Access(grants=(Grant(hash=key_hash("good"), key="k"),)), FakeClock(NOW))
+    route = HeldRoute(Access(grants=(Grant(hash=key_hash("good"), key="k"),)), FakeClock(NOW))
     with pytest.raises(error) if error else nullcontext():
-        assert door.admit(head(**{**good, **fields})) is None
+        assert route.admit(head(**{**good, **fields})) is None
 
 
 def test_the_docs_page_is_answered_without_waking_anything() -> None:

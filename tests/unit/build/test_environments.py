@@ -53,7 +53,9 @@ def test_without_requirements_it_holds_the_runtime_alone_and_needs_no_index(
     names, folders = contents(python)
     assert names == {"kaon-runtime", *installed_requirements()}
     assert [folder.is_relative_to(root) for folder in folders] == [True]
-    assert output(python, "import kaon.runtime.__main__, kaon; print(kaon.Client.__name__)") == "Client"
+    assert (
+        output(python, "import kaon.runtime.service, kaon.runtime.job, kaon; print(kaon.Client.__name__)") == "Client"
+    )
     assert Environments(root).ensure("") == python
 
 

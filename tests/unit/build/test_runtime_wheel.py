@@ -78,7 +78,7 @@ def test_it_can_be_installed_into_the_platforms_environment_and_changes_nothing(
     own = Path(kaon.__file__).parent
     for file in (target / "kaon").rglob("*.py"):
         assert file.read_bytes() == (own / file.relative_to(target / "kaon")).read_bytes()
-    code = "import kaon.runtime.__main__, kaon.client.platform; print(kaon.__file__)"
+    code = "import kaon.runtime.service, kaon.runtime.job, kaon.client.platform; print(kaon.__file__)"
     environment = {"PYTHONPATH": str(target)}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout.strip() == str(target / "kaon/__init__.py")

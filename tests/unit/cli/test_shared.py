@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.waiting import eventually
 
 from kaon.api.views import CloudView
 from kaon.cli import doctor
@@ -270,45 +268,3 @@ def test_the_client_tells_slow_from_gone() -> None:
         platform_that_says(slow).read(Answer, "/x")
     with pytest.raises(Unavailable):
         platform_that_says(gone).read(Answer, "/x")
-
-
-def _answers(port: int, wanted: str) -> bool:
-    answer = httpx2.post(f"http://127.0.0.1:{port}/greet", json={"names": ["Ada"]}, timeout=60)
-    return bool(answer.status_code == 200 and answer.json() == [wanted])
-
-
-def test_dev_serves_reloads_and_ends(project: Path, free_port: Callable[[], int]) -> None:
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "kaon.cli",
-        "dev",
-        "greeter.py:Greeter",
-        "--port",
-        str(port),
-        "--env",
-        "GREETING=Hi",
-    ]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        eventually(lambda: _answers(port, "Hi, Ada!"))
-        file = project / "greeter.py"
-        file.write_text(file.read_text().replace("{name}!", "{name}?"))
-        eventually(lambda: _answers(port, "Hi, Ada?"))
-    finally:
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert f"http://127.0.0.1:{port}/" in said
-    assert said.count("A file changed") == 1
-
-
-def test_dev_on_a_port_that_is_taken_says_which_to_take(run: Run, project: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        said = run("dev", "greeter.py:Greeter", "--port", str(port))
-    assert said.code == 5
-    assert f"--port {port + 1}" in said.err

@@ -34,14 +34,14 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock(BEGIN)
         self.store = MemoryStore(self.clock)
-        self.opinions = LiveStatus()
+        self.live_status = LiveStatus()
         self.advising = self.anew()
 
     def anew(self) -> AdviceController:
         """As after a restart of the control plane."""
-        self.opinions = LiveStatus()
-        scaling = ScalingController(self.store, self.clock, TrafficRing(), self.opinions)
-        self.advising = AdviceController(self.store, self.clock, self.opinions, scaling)
+        self.live_status = LiveStatus()
+        scaling = ScalingController(self.store, self.clock, TrafficRing(), self.live_status)
+        self.advising = AdviceController(self.store, self.clock, self.live_status, scaling)
         return self.advising
 
     async def deploy(self, low: int = 4, high: int = 8) -> None:
@@ -67,10 +67,10 @@ class World:
                 await self.advising.tick()
 
     def standing(self) -> list[Finding] | None:
-        found = self.opinions.advice(*SHOP)
+        found = self.live_status.advice(*SHOP)
         return None if found is None else [a.finding for a in found]
 
-    async def told(self) -> list[tuple[str, str]]:
+    async def journalled(self) -> list[tuple[str, str]]:
         return [(e.before, e.after) for e in await self.store.journal(*SHOP, "advice")]
 
 
@@ -88,21 +88,21 @@ async def world() -> World:
     return made
 
 
-async def test_nothing_is_known_before_the_first_minute_and_then_all_is_well(world: World) -> None:
+async def test_there_are_no_figures_before_the_first_minute_and_then_no_findings(world: World) -> None:
     assert world.standing() is None
     await world.advising.tick()
     assert world.standing() is None
     await world.lives(30)
     assert world.standing() == []
-    assert await world.told() == []
+    assert await world.journalled() == []
 
 
-async def test_what_begins_and_ends_is_told_once_with_figures_and_command(world: World) -> None:
+async def test_the_start_and_the_end_of_a_finding_are_recorded_once_with_figures_and_command(world: World) -> None:
     await world.lives(10, memory_bytes=500 * MIB)
     assert world.standing() == [Finding.MEMORY]
     await world.lives(10)
     assert world.standing() == []
-    assert await world.told() == [("", "memory"), ("memory", "settled")]
+    assert await world.journalled() == [("", "memory"), ("memory", "settled")]
     entry = (await world.store.journal(*SHOP, "advice"))[0]
     assert "500 of 512 MiB" in entry.reason
     assert entry.figures["command"] == "kaon set shop template.resources.memory_bytes=768MiB"
@@ -110,28 +110,28 @@ async def test_what_begins_and_ends_is_told_once_with_figures_and_command(world:
     assert events == [("Advice", "warning"), ("AdviceSettled", "normal")]
 
 
-async def test_what_was_done_is_dropped_as_soon_as_the_spec_says_so(world: World) -> None:
+async def test_advice_that_was_followed_ends_as_soon_as_the_spec_changes(world: World) -> None:
     await world.lives(40, busy=0.05)
     assert world.standing() == [Finding.OVERSIZED]
     await world.deploy(low=1)
     assert world.standing() == []
-    assert (await world.told())[-1] == ("oversized", "settled")
+    assert (await world.journalled())[-1] == ("oversized", "settled")
 
 
-async def test_a_restart_finds_again_what_stood_and_tells_nobody_anew(world: World) -> None:
+async def test_a_restart_finds_active_advice_again_and_records_nothing(world: World) -> None:
     await world.lives(40, busy=0.05)
-    [before] = world.opinions.advice(*SHOP) or ()
+    [before] = world.live_status.advice(*SHOP) or ()
     world.anew()
     await world.advising.reconcile(SHOP)
     assert world.standing() is None
     await world.advising.tick()
-    assert world.opinions.advice(*SHOP) == (before,), "since the same minute"
-    assert await world.told() == [("", "oversized")]
+    assert world.live_status.advice(*SHOP) == (before,), "since the same minute"
+    assert await world.journalled() == [("", "oversized")]
     await world.lives(5, busy=0.7)
-    assert await world.told() == [("", "oversized"), ("oversized", "settled")]
+    assert await world.journalled() == [("", "oversized"), ("oversized", "settled")]
 
 
-async def test_minutes_that_came_while_nobody_looked_are_judged_one_by_one(world: World) -> None:
+async def test_minutes_between_two_ticks_are_judged_one_by_one(world: World) -> None:
     await world.lives(1, busy=0.05)
     await world.lives(40, judged=False, busy=0.05)
     await world.advising.tick()
@@ -148,14 +148,14 @@ async def test_copies_of_calls_and_minutes_of_an_earlier_deployment_are_none_of_
     assert world.standing() == []
     await world.store.delete(await world.store.get("deployment", *SHOP))
     await world.advising.reconcile(SHOP)
-    assert world.opinions.advice(*SHOP) is None
+    assert world.live_status.advice(*SHOP) is None
     await world.store.create("deployment", *SHOP, found.spec)
     await world.advising.reconcile(SHOP)
     await world.advising.tick()
     assert world.standing() is None
 
 
-async def test_callers_that_waited_at_zero_are_counted_by_what_came_to_nobodys_revision(world: World) -> None:
+async def test_callers_that_waited_at_zero_are_counted_by_calls_without_a_revision(world: World) -> None:
     await world.deploy(low=0)
     start = ColdStart(replica="r", start_s=5)
     for _ in range(20):
@@ -163,9 +163,9 @@ async def test_callers_that_waited_at_zero_are_counted_by_what_came_to_nobodys_r
         held = Sample(workspace="default", deployment="shop", revision=0, at_s=world.clock.now(), span_s=60)
         await world.store.keep_traffic([held.model_copy(update={"arrivals": 30, "codes": {"2xx": 30}})])
         await world.advising.tick()
-    said: tuple[Advice, ...] = world.opinions.advice(*SHOP) or ()
-    assert [a.finding for a in said] == [Finding.COLD_STARTS]
-    assert "600 of 12,600 calls" in said[0].evidence
+    advice: tuple[Advice, ...] = world.live_status.advice(*SHOP) or ()
+    assert [a.finding for a in advice] == [Finding.COLD_STARTS]
+    assert "600 of 12,600 calls" in advice[0].evidence
 
 
 async def test_one_deployments_failure_is_not_the_others(world: World) -> None:

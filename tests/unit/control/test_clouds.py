@@ -84,7 +84,7 @@ async def test_a_cloud_that_falls_silent_is_lost_and_one_that_reports_again_is_r
     assert await platform.events() == ["CloudReady", "CloudLost", "CloudReady"]
 
 
-async def test_a_lost_cloud_has_no_ready_replicas_and_the_deployment_says_why(platform: Platform) -> None:
+async def test_a_lost_cloud_has_no_ready_replicas_and_the_deployment_has_the_reason(platform: Platform) -> None:
     await platform.join("zurich")
     shop = await platform.deploy(agent="zurich")
     assert sum(a.ready for a in shop.status.rollout.assignments) == 2
@@ -130,7 +130,7 @@ async def test_what_was_in_a_cloud_that_is_deleted_is_placed_in_another(platform
     assert sum(a.ready for a in shop.status.rollout.assignments) == 2
 
 
-async def test_without_a_cloud_a_deployment_says_that_none_takes_it_until_one_joins(platform: Platform) -> None:
+async def test_without_a_cloud_a_deployment_waits_with_the_reason_until_one_joins(platform: Platform) -> None:
     shop = await platform.deploy()
     reasons = {c.type: c.reason for c in shop.status.conditions if not c.holds}
     assert "none has joined" in reasons["Placed"]

@@ -156,7 +156,7 @@ async def test_half_an_identity_is_made_whole(platform: Platform, lost: str) -> 
     assert key.spec.hash == key_hash(platform.vault.open("default", "identity-shop", secret.spec))
 
 
-async def test_a_lost_encryption_key_is_told_and_stops_nothing(platform: Platform) -> None:
+async def test_a_lost_encryption_key_is_reported_and_stops_nothing(platform: Platform) -> None:
     await platform.deploy()
     await platform.settle()
     platform.reconciler = DeploymentController(platform.store, Vault(bytes([1]) * 32), platform.clock)
@@ -213,7 +213,7 @@ async def test_a_name_used_again_begins_a_new_history(platform: Platform) -> Non
     assert (await platform.shop()).status.rollout.assignments[0].ready == 0  # the old ones' reports are not its own
 
 
-async def test_a_revision_that_fails_is_told_with_its_reason_and_the_old_one_serves(platform: Platform) -> None:
+async def test_a_revision_that_fails_is_reported_with_its_reason_and_the_old_one_serves(platform: Platform) -> None:
     await platform.deploy(0, wanted=2)
     await platform.settle()
     await platform.deploy(1, wanted=2)
@@ -233,7 +233,7 @@ async def test_a_revision_that_fails_is_told_with_its_reason_and_the_old_one_ser
     assert {c.type: c.holds for c in shop.status.conditions} == {"Ready": True, "Progressing": False, "Identity": True}
 
 
-async def test_a_first_revision_that_does_not_come_up_is_told_once(platform: Platform) -> None:
+async def test_a_first_revision_that_does_not_start_is_reported_once(platform: Platform) -> None:
     await platform.deploy()
     for restarts in (3, 4, 5):
         shop = await platform.settle(lambda _: Phase.CRASHED, restarts=restarts, exit_code=1)
@@ -256,7 +256,7 @@ async def test_a_deadline_is_looked_at_when_it_passes(platform: Platform) -> Non
     assert (await platform.shop()).status.rollout.state is RolloutState.STOPPED
 
 
-async def test_a_request_that_is_refused_since_it_crashes_replicas_is_told_once(platform: Platform) -> None:
+async def test_a_request_that_is_refused_since_it_crashes_replicas_is_reported_once(platform: Platform) -> None:
     await platform.deploy()
     await platform.settle()
     cloud = await platform.store.get("cloud", "", "local")
@@ -286,7 +286,7 @@ async def test_news_of_refused_requests_are_looked_at(platform: Platform) -> Non
     assert await platform.reconciler.affected(changes) == set()
 
 
-async def test_only_deployments_of_which_a_report_says_something_new_are_looked_at(platform: Platform) -> None:
+async def test_only_deployments_that_changed_in_a_report_are_reconciled(platform: Platform) -> None:
     await platform.deploy()
     await platform.settle()
     watching = platform.store.watch(0)
@@ -364,7 +364,7 @@ async def canary(platform: Platform, **rules: object) -> Traffic:
     return traffic
 
 
-async def test_a_canary_that_answers_worse_is_sent_back_and_all_is_told(platform: Platform) -> None:
+async def test_a_canary_that_answers_worse_is_rolled_back_and_reported(platform: Platform) -> None:
     traffic = await canary(platform)
     shop = await traffic.seconds(15, failing=2)
     assert (shop.status.rollout.state, shop.status.rollout.stable) == (RolloutState.STOPPED, 1)

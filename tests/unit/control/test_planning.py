@@ -91,7 +91,7 @@ def test_each_assigned_replica_is_planned_with_all_that_it_needs() -> None:
     assert first.resources == Resources(cpus=2, memory_bytes=2**30)
 
 
-def test_a_replica_drains_for_as_long_as_its_longest_call_unless_somebody_says_otherwise() -> None:
+def test_a_replica_drains_for_as_long_as_its_longest_call_unless_the_spec_has_another_time() -> None:
     made = [artifact(DIGEST, EndpointSpec(name="train", method="POST", path="/train", timeout_s=300))]
     for given, found in ((None, 300), (7, 7)):
         [replica] = planned(deployment("shop", assigned(1, 0), drain_s=given), artifacts=made).replicas
@@ -137,7 +137,7 @@ ENDPOINTS = (
 )
 
 
-def test_a_route_says_what_may_be_sent_again_and_what_may_last() -> None:
+def test_a_route_has_the_paths_that_may_be_sent_again_and_those_that_may_last() -> None:
     made = planned(deployment("shop", assigned(1, 0)), artifacts=[artifact(DIGEST, *ENDPOINTS, mounts=("/app",))])
     (route,) = made.routes
     assert route.retry_paths == ("/embed",)  # POST / does not say so, and GET alone is not enough
@@ -239,7 +239,7 @@ async def test_a_deployment_of_an_older_kaon_stays_in_its_plan_until_it_is_place
     assert (await plan_of(store, "another")).access == {}
 
 
-async def test_a_plan_is_kept_and_written_only_when_it_says_something_new(store: MemoryStore) -> None:
+async def test_a_plan_is_kept_and_written_only_when_it_changes(store: MemoryStore) -> None:
     planning = PlanningController(store, FakeClock())
     assert list(await planning.keys()) == [("", "local")]
     await planning.reconcile(("", "local"))
@@ -261,7 +261,7 @@ async def test_the_plan_of_a_cloud_that_left_goes(store: MemoryStore) -> None:
     assert await store.find("plan", "", "local") is None
 
 
-async def test_a_report_is_no_reason_to_plan_anew(store: MemoryStore) -> None:
+async def test_a_report_is_no_reason_to_plan_again(store: MemoryStore) -> None:
     planning = PlanningController(store, FakeClock())
     await planning.keys()
     watching = store.watch(0)
@@ -287,7 +287,7 @@ def test_at_zero_the_way_stays_calls_are_held_and_the_replica_that_they_wake_is_
     assert awake.standby == ()
 
 
-def test_a_replica_that_stands_by_says_when_one_of_its_secrets_is_another() -> None:
+def test_a_standby_replica_shows_when_one_of_its_secrets_changes() -> None:
     def version(**secrets: int) -> str:
         world = [(name.replace("_", "-"), version) for name, version in secrets.items()]
         held = [
@@ -311,7 +311,7 @@ def test_which_replica_is_woken_is_left_to_the_control_plane_while_a_revision_is
 
 
 @pytest.mark.parametrize("scaling", [{"min": 1, "max": 3}, {"min": 0, "max": 0}])
-def test_who_may_not_be_at_zero_or_is_switched_off_holds_nobody(scaling: dict[str, int]) -> None:
+def test_a_deployment_that_may_not_be_at_zero_or_is_switched_off_holds_no_calls(scaling: dict[str, int]) -> None:
     made = planned(deployment("shop", scaling=scaling))
     assert made.routes[0].hold_s == 0
     assert made.standby == ()
@@ -340,7 +340,7 @@ def test_the_canary_is_the_first_replica_of_the_revision_that_serves() -> None:
     assert made.knobs == {"default/shop": PlannedKnobs(trial=Knobs(max_batch=2), replicas=(first,)).named()}
 
 
-async def test_a_trial_of_which_nobody_says_more_leaves_the_plan_when_its_time_is_over(store: MemoryStore) -> None:
+async def test_a_trial_that_is_not_extended_leaves_the_plan_when_its_time_is_over(store: MemoryStore) -> None:
     clock = FakeClock(now=NOW)
     status = tuned(TuningStatus(trial=TRIAL), assigned(1, 0, 1)).status
     status = status.model_copy(update={"placement": Placement(cloud="local")})
@@ -415,7 +415,9 @@ OF_SERVICES = [case for case in BAD if case[0][0] == "service"]
 
 
 @pytest.mark.parametrize(("place", "value"), OF_SERVICES, ids=map(named, OF_SERVICES))
-def test_whatever_one_manifest_says_the_others_are_planned_and_revoked_keys_end(place: Place, value: Any) -> None:
+def test_one_bad_manifest_does_not_keep_others_from_being_planned_and_revoked_keys_from_ending(
+    place: Place, value: Any
+) -> None:
     shop = deployment("shop", assigned(1, 0))
     other = deployment("other", assigned(1, 0), template=Template(artifact=OTHER))
     revisions = [revision(1), revision(1, Template(artifact=OTHER), of="other")]
@@ -431,7 +433,7 @@ def test_whatever_one_manifest_says_the_others_are_planned_and_revoked_keys_end(
     assert Plan.model_validate_json(after.plan.model_dump_json()) == after.plan  # the agent can read it
 
 
-def test_a_part_that_cannot_be_made_is_that_of_the_last_plan_and_says_why() -> None:
+def test_a_part_that_cannot_be_made_is_that_of_the_last_plan_with_the_reason() -> None:
     shop = deployment("shop", assigned(1, 0))
     first = plan("local", PlanInputs([shop], [revision(1)], [artifact(DIGEST, *ENDPOINTS)]), NOW)
     bad = unchecked(("service", "endpoints", 0, "timeout_s"), -100.0)
@@ -463,7 +465,7 @@ def test_a_deployment_made_again_keeps_nothing_of_its_predecessor() -> None:
 @pytest.mark.parametrize(
     ("kind", "name"), [("artifact", DIGEST), ("revision", "shop-1"), ("deployment", "shop")], ids=str
 )
-def test_what_is_stored_and_cannot_be_read_keeps_its_last_part_and_stops_nobody(kind: str, name: str) -> None:
+def test_an_unreadable_row_keeps_its_last_part_and_stops_no_others(kind: str, name: str) -> None:
     shop, other = deployment("shop", assigned(1, 0)), deployment("other", assigned(1, 0))
     revisions = [revision(1), revision(1, Template(artifact=OTHER), of="other")]
     artifacts = [artifact(), artifact(OTHER)]
@@ -497,7 +499,7 @@ def test_the_newest_of_a_workspace_with_too_many_routes_is_left_out() -> None:
     assert plan("local", PlanInputs([young, old], [], [large]), NOW).left_out == {}
 
 
-async def test_the_plans_status_says_what_was_left_out_until_it_is_not_any_more(store: MemoryStore) -> None:
+async def test_the_plans_status_has_what_was_left_out_as_long_as_it_is(store: MemoryStore) -> None:
     planning = PlanningController(store, FakeClock())
     bad = await store.create(
         "artifact", "default", DIGEST, unchecked(("service", "endpoints", 0, "timeout_s"), -100.0).spec
@@ -513,7 +515,7 @@ async def test_the_plans_status_says_what_was_left_out_until_it_is_not_any_more(
     assert (await store.get("plan", "", "local")).status.left_out == {}
 
 
-def test_a_route_says_what_browsers_may_and_whether_it_is_closed() -> None:
+def test_a_route_has_what_browsers_may_do_and_whether_it_is_closed() -> None:
     shop = deployment("shop", assigned(1, 0))
     (closed,) = planned(shop).routes
     assert (closed.closed, closed.cors_origins, closed.hosts, closed.sandbox) == (True, (), (), False)

@@ -13,7 +13,7 @@ from tests.statuses import status_with
 from kaon.control.callers import callers_of
 from kaon.control.plan_parts import PlanInputs
 from kaon.control.planning import Planned, plan
-from kaon.laws.rights import standing
+from kaon.laws.rights import effective_rights
 from kaon.store.records import assemble
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import (
@@ -135,7 +135,7 @@ CHANGES: st.SearchStrategy[Callable[[Stored], object]] = st.one_of(
 
 
 @given(st.lists(CHANGES, max_size=12))
-def test_a_plan_made_of_the_parts_of_the_one_before_is_the_same_as_one_made_anew(
+def test_a_plan_made_of_earlier_parts_is_the_same_as_one_made_from_scratch(
     changes: list[Callable[[Stored], object]],
 ) -> None:
     stored = Stored()
@@ -149,7 +149,7 @@ def test_a_plan_made_of_the_parts_of_the_one_before_is_the_same_as_one_made_anew
 
 
 @given(st.lists(CHANGES, max_size=6))
-def test_groups_let_in_who_has_the_right_and_nobody_else(changes: list[Callable[[Stored], object]]) -> None:
+def test_groups_have_exactly_the_keys_that_may_call(changes: list[Callable[[Stored], object]]) -> None:
     stored = Stored()
     for change in changes:
         change(stored)
@@ -158,12 +158,14 @@ def test_groups_let_in_who_has_the_right_and_nobody_else(changes: list[Callable[
     for name, access in made.access.items():
         workspace, _, deployment = name.partition("/")
         may = {
-            key.name for key in keys.values() if standing(key, keys, stored.now).may(Right.CALL, workspace, deployment)
+            key.name
+            for key in keys.values()
+            if effective_rights(key, keys, stored.now).may(Right.CALL, workspace, deployment)
         }
         assert {grant.key for grant in access.grants} == may
 
 
-def test_one_change_makes_one_part_anew() -> None:
+def test_one_change_makes_one_part_again() -> None:
     stored = Stored()
     first = plan("local", stored.world(), NOW)
     stored.deployment("blog", replicas=2)

@@ -47,9 +47,9 @@ class World:
         self.clock = FakeClock()
         self.store = MemoryStore(self.clock)
         self.ring = TrafficRing()
-        self.opinions = LiveStatus()
+        self.live_status = LiveStatus()
         self.deployments = DeploymentController(self.store, Vault(bytes(32)), self.clock)
-        self.scaling = ScalingController(self.store, self.clock, self.ring, self.opinions)
+        self.scaling = ScalingController(self.store, self.clock, self.ring, self.live_status)
         self.begun: dict[Replica, float] = {}
         self.broken: Callable[[int, int], bool] = lambda revision, ordinal: False
         self.queue = 0.0
@@ -309,7 +309,7 @@ async def test_a_rollout_waits_for_no_load_and_a_scale_down_waits_for_the_rollou
     assert min(world.readies[-210:]) >= up
 
 
-async def test_the_last_replica_goes_when_nobody_calls_and_comes_back_when_somebody_does(world: World) -> None:
+async def test_the_last_replica_stops_without_calls_and_starts_again_with_them(world: World) -> None:
     await world.deploy(0, 5, keep_alive_s=30)
     await world.live(20, 0)
     assert world.ready() == 1, "a new deployment proves itself"
@@ -355,7 +355,7 @@ async def test_what_was_learnt_is_learnt_again_after_a_restart(world: World) -> 
     assert max(world.wanted[-120:]) <= up + 1
 
 
-async def test_idle_gaps_of_earlier_days_are_known_after_a_restart(world: World) -> None:
+async def test_idle_gaps_of_earlier_days_are_loaded_after_a_restart(world: World) -> None:
     await world.deploy(0, 10)
     await world.clock.advance(86_400)
     began = world.clock.now() - 80_000
@@ -364,10 +364,10 @@ async def test_idle_gaps_of_earlier_days_are_known_after_a_restart(world: World)
         for n in range(60)
     ]
     await world.store.keep_traffic(minutes)
-    world.scaling = ScalingController(world.store, world.clock, world.ring, world.opinions)
+    world.scaling = ScalingController(world.store, world.clock, world.ring, world.live_status)
     await world.scaling.reconcile(SHOP)
     await world.live(10, 0)
-    entry = world.opinions.of(*SHOP)
+    entry = world.live_status.of(*SHOP)
     assert entry is not None
     assert entry.figures["gaps"] == 59
 
@@ -385,7 +385,7 @@ async def test_a_write_that_meets_anothers_is_made_at_the_next_tick(world: World
     assert (await world.shop()).status.scaling.wanted > up / 2
 
 
-async def test_fixed_and_switched_off_deployments_are_judged_by_nobody(world: World) -> None:
+async def test_no_law_decides_on_fixed_and_switched_off_deployments(world: World) -> None:
     await world.deploy(2, 2)
     await world.live(30, 100)
     assert world.wanted[-1] == 2
@@ -393,7 +393,7 @@ async def test_fixed_and_switched_off_deployments_are_judged_by_nobody(world: Wo
     await world.live(10, 100)
     assert world.wanted[-1] == 0
     assert await world.decisions() == []
-    assert world.opinions.of(*SHOP) is None
+    assert world.live_status.of(*SHOP) is None
 
 
 async def test_more_than_nothing_is_kept_by_a_floor(world: World) -> None:
@@ -407,32 +407,32 @@ async def test_the_law_goes_by_what_is_tuned_and_by_a_turn_until_it_is_over() ->
     world = World()
     await world.deploy()
     await world.live(10, rps=20)
-    mind = world.scaling.mind(SHOP)
-    assert mind is not None
-    assert mind.law.margin == 1.0
+    session = world.scaling.session(SHOP)
+    assert session is not None
+    assert session.law.margin == 1.0
     trial = TrialStatus(reach=Reach.POOL, after={"margin": 1.3}, since=0.0, until=world.clock.now() + 20)
     tuned = TuningStatus(values={"budget_share": 0.5}, trial=trial)
     shop = await world.shop()
     await world.store.update_status(shop, shop.status.model_copy(update={"tuning": tuned}))
     await world.settle()
-    assert world.scaling.mind(SHOP) is mind  # what was learnt stays
-    assert (mind.law.margin, mind.law.budget_share) == (1.3, 0.5)
+    assert world.scaling.session(SHOP) is session  # what was learnt stays
+    assert (session.law.margin, session.law.budget_share) == (1.3, 0.5)
     again = await world.scaling.reconcile(SHOP)
     assert again is not None
     await world.clock.advance(again.after_s)
     assert await world.scaling.reconcile(SHOP) is None
-    assert (mind.law.margin, mind.law.budget_share) == (1.0, 0.5)
+    assert (session.law.margin, session.law.budget_share) == (1.0, 0.5)
 
 
-async def test_how_things_stood_is_kept_every_five_minutes_for_half_an_hour() -> None:
+async def test_snapshots_are_taken_every_five_minutes_and_kept_for_half_an_hour() -> None:
     world = World()
     await world.deploy()
     await world.live(2400, rps=20)
-    mind = world.scaling.mind(SHOP)
-    assert mind is not None
-    stood = list(mind.stood)
+    session = world.scaling.session(SHOP)
+    assert session is not None
+    stood = list(session.snapshots)
     assert [b.at_s - a.at_s for a, b in pairwise(stood)] == pytest.approx([300.0] * 6, abs=TICK_S)
-    assert all(s.state.service.known and s.ready for s in stood[1:])
+    assert all(s.state.service.learned and s.ready for s in stood[1:])
 
 
 async def test_reasons_that_change_no_number_come_to_the_journal_a_bounded_number_a_tick() -> None:

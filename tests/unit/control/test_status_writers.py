@@ -11,7 +11,7 @@ from kaon.store.vault import Vault
 from kaon.types.cloud import CloudSpec, CloudStatus
 from kaon.types.deployment import DeploymentSpec, Scaling, Template
 from kaon.types.plan import Report
-from kaon.types.tuning import TuningStatus
+from kaon.types.tuning import TunerAction, TunerCommand, TuningSpec
 
 SHOP = ("default", "shop")
 SPEC = DeploymentSpec(template=Template(artifact=f"sha256:{'0' * 64}"))
@@ -39,11 +39,29 @@ class Observed:
         await self.store.update_spec(shop, shop.spec.model_copy(update=changes))
         await self.settle()
 
+    async def command(self, command: TunerCommand) -> None:
+        await self.spec(tuning=TuningSpec(commands=(command,)))
+
     async def report(self, **fields: object) -> None:
         cloud = await self.store.get("cloud", "", "local")
         report = Report(cloud="local", **fields)
         await self.store.update_status(cloud, CloudStatus(report=report))
         await self.settle()
+
+
+async def test_a_request_to_the_tuner_is_no_new_revision_and_no_rollout() -> None:
+    world = Observed()
+    await world.store.create("cloud", "", "local", CloudSpec())
+    await world.store.create("deployment", *SHOP, SPEC)
+    await world.settle()
+    before, revisions = await world.store.get("deployment", *SHOP), await world.store.list_all("revision")
+    await world.command(TunerCommand(id=1, action=TunerAction.SET, values={"max_batch": 2}, at=0, by="ann"))
+    after = await world.store.get("deployment", *SHOP)
+    assert (after.status.tuning.values, after.status.tuning.command) == ({"max_batch": 2}, 1)
+    assert after.status.rollout.observed_generation == before.status.rollout.observed_generation + 1
+    same = {"observed_generation": before.status.rollout.observed_generation}
+    assert after.status.rollout.model_copy(update=same) == before.status.rollout
+    assert await world.store.list_all("revision") == revisions
 
 
 async def test_no_two_controllers_write_the_same_part_of_a_status() -> None:
@@ -58,9 +76,9 @@ async def test_no_two_controllers_write_the_same_part_of_a_status() -> None:
     asleep = {
         "scaling": shop.status.scaling.model_copy(update={"wanted": 0}),
         "rollout": shop.status.rollout.model_copy(update={"stable": 1}),
-        "tuning": TuningStatus(asked={"max_batch": 2}),
     }
     await world.store.update_status(shop, shop.status.model_copy(update=asleep))
+    await world.command(TunerCommand(id=1, action=TunerAction.SET, values={"max_batch": 2}, at=0, by="ann"))
     await world.report(held={"default/shop": 3})
     await world.spec(scaling=Scaling(min=1, max=1))
     writers = {name: fields for name, fields in world.written.items() if fields}

@@ -136,7 +136,7 @@ async def test_a_loop_that_fails_waits_longer_each_time_and_goes_on() -> None:
     assert supervisor.failures.total["odd"] == 11
 
 
-async def test_a_failure_is_known_until_the_key_is_reconciled_again() -> None:
+async def test_a_failure_is_kept_until_the_key_is_reconciled_again() -> None:
     failures, changed = Failures(), []
     failures.changed = changed.append
     key = ("default", "web")
@@ -157,7 +157,7 @@ async def test_a_failure_is_known_until_the_key_is_reconciled_again() -> None:
 
 
 @pytest.mark.parametrize("ticker", ["scaling", "tuning", "advising", "minutes"])
-async def test_a_ticker_that_raises_is_asked_again_and_ends_nothing(
+async def test_a_ticker_that_raises_is_called_again_and_ends_nothing(
     ticker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, clock = MemoryStore(), FakeClock()

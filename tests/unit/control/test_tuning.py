@@ -31,14 +31,31 @@ from kaon.store.traffic import TrafficRing
 from kaon.store.writes import UpdateStatus, Write
 from kaon.testing.twins import FakeTwin
 from kaon.types.artifact import ArtifactSpec, Manifest
-from kaon.types.deployment import Assignment, DeploymentSpec, DeploymentStatus, RolloutState, ScalingStatus, Template
+from kaon.types.deployment import (
+    Assignment,
+    DeploymentSpec,
+    DeploymentStatus,
+    RolloutState,
+    ScalingStatus,
+    Template,
+    with_commands,
+)
 from kaon.types.deployment import Scaling as Bounds
 from kaon.types.knobs import KnobValues
 from kaon.types.objective import Objective
 from kaon.types.observation import Batches
 from kaon.types.service import Batch, EndpointSpec, ServiceSpec
 from kaon.types.traffic import LATENCY_BOUNDS_S, Sample, Side, Traffic
-from kaon.types.tuning import Reach, TrialStatus, TuningMode, TuningSpec, TuningState, TuningStatus
+from kaon.types.tuning import (
+    Reach,
+    TrialStatus,
+    TunerAction,
+    TunerCommand,
+    TuningMode,
+    TuningSpec,
+    TuningState,
+    TuningStatus,
+)
 
 DIGEST = f"sha256:{'0' * 64}"
 LEARNT = 1560
@@ -95,9 +112,9 @@ class World:
 
     def start(self) -> None:
         """A control plane starts, anew."""
-        self.opinions = LiveStatus()
-        self.scaling = ScalingController(self.store, self.clock, self.ring, self.opinions)
-        self.tuning = TuningController(self.store, self.clock, self.ring, self.opinions, self.scaling, self.twin)
+        self.live_status = LiveStatus()
+        self.scaling = ScalingController(self.store, self.clock, self.ring, self.live_status)
+        self.tuning = TuningController(self.store, self.clock, self.ring, self.live_status, self.scaling, self.twin)
         self.version = -1
 
     async def deploy(self, name: str = "shop", mode: TuningMode = TuningMode.RECOMMEND, **scaling: Any) -> None:
@@ -134,14 +151,26 @@ class World:
         status: TuningStatus = (await self.shop(name)).status.tuning
         return status
 
-    async def say(self, change: Callable[[TuningStatus], TuningStatus], name: str = "shop") -> None:
-        """What the API does."""
-        shop = await self.shop(name)
-        await self.store.update_status(shop, shop.status.model_copy(update={"tuning": change(shop.status.tuning)}))
+    async def command(self, action: TunerAction, values: KnobValues | None = None, by: str = "ann") -> None:
+        """Write a request to the tuner into the spec, as the API does."""
+        await self.write_command(action, values, by)
         await self.settle()
 
+    async def write_command(self, action: TunerAction, values: KnobValues | None = None, by: str = "ann") -> None:
+        shop = await self.shop()
+        waiting = values_in_force.pending(shop.status.tuning, shop.spec.tuning.commands)
+        last = max(shop.status.tuning.command, *(command.id for command in waiting), 0)
+        command = TunerCommand(id=last + 1, action=action, values=values or {}, at=self.clock.now(), by=by)
+        await self.store.update_spec(shop, with_commands(shop.spec, (*waiting, command)))
+
     async def attempt(self, **values: float) -> None:
-        await self.say(lambda was: values_in_force.asked(was, values, "ann"))
+        await self.command(TunerAction.TRY, values)
+
+    async def undo(self, by: str = "ann") -> None:
+        shop = await self.shop()
+        undo = values_in_force.undo(values_in_force.commanded(shop.status.tuning, shop.spec.tuning.commands))
+        if undo is not None:
+            await self.command(*undo, by)
 
     async def stand(self, **changes: Any) -> None:
         """Let the rest of the status be so."""
@@ -179,7 +208,7 @@ class World:
                 await self.scaling.tick()
             if passed % LOOK_S == 0:
                 await self.tuning.tick()
-                await self.tuning.answers()
+                await self.tuning.query_results()
             await self.settle()
 
     def sample(self, deployment: AnyResource) -> Sample:
@@ -235,7 +264,7 @@ class World:
         )
 
     def state(self, name: str = "shop") -> TuningState:
-        found = self.opinions.tuning("default", name)
+        found = self.live_status.tuning("default", name)
         assert found is not None
         return found
 
@@ -263,19 +292,19 @@ def failing(values: KnobValues) -> Truth:
     return Truth(failed=0.3 if values.get("max_batch") == 16 else 0.0)
 
 
-async def test_whoever_asks_is_told_how_the_tuner_stands_while_there_is_a_deployment() -> None:
+async def test_the_state_of_the_tuner_exists_for_as_long_as_the_deployment() -> None:
     world = World(FakeTwin())
-    assert world.opinions.tuning("default", "shop") is None
+    assert world.live_status.tuning("default", "shop") is None
     await world.deploy()
     state = world.state()
     assert (state.deployment, state.mode, state.state) == ("shop", "recommend", "learning")
     assert {knob.name: knob.value for knob in state.knobs}["max_batch"] == 32
     await world.store.delete(await world.shop())
     await world.settle()
-    assert world.opinions.tuning("default", "shop") is None
+    assert world.live_status.tuning("default", "shop") is None
 
 
-async def test_a_deployment_without_a_knob_is_not_tuned_and_says_so() -> None:
+async def test_a_deployment_without_a_knob_is_not_tuned_and_its_state_has_the_reason() -> None:
     world = World()
     await world.deploy()
     shop = await world.shop()
@@ -294,7 +323,7 @@ async def test_a_deployment_without_a_knob_is_not_tuned_and_says_so() -> None:
     assert (await world.events())[-1] == "TrialRefused"
 
 
-async def test_what_somebody_asks_for_is_tried_on_a_canary_and_kept_when_it_proves_better() -> None:
+async def test_requested_values_are_tried_on_a_canary_and_kept_when_they_prove_better() -> None:
     world = World()
     await world.deploy()
     world.truth = cheaper
@@ -376,7 +405,7 @@ async def test_a_bad_canary_is_gone_within_a_tick_of_the_figures_that_show_it(
     assert world.state().trials[-1].outcome == "rolled back"
 
 
-async def test_what_a_canary_breaks_from_its_first_second_on_is_seen_at_the_next_look() -> None:
+async def test_failures_from_the_first_second_of_a_canary_are_found_at_the_next_tick() -> None:
     world = World()
     world.truth, world.late_s = failing, 0.4
     await world.deploy()
@@ -437,12 +466,36 @@ async def test_a_control_plane_that_finds_a_trial_ends_it_before_anything_else()
     found = await world.tuned()
     assert (found.trial, found.values, found.rollbacks) == (None, {"max_batch": 8}, ())
     entry = (await world.journal())[-1]
-    assert "the control plane was started anew" in entry.reason
+    assert "the control plane was restarted" in entry.reason
     assert record.replays(entry.figures)
     assert world.state().trials[-1].outcome == "stopped"
 
 
-async def test_what_somebody_wished_before_it_was_switched_off_is_refused() -> None:
+async def test_a_request_that_the_release_before_stored_in_the_status_is_tried() -> None:
+    world = World()
+    await world.deploy()
+    await world.stand(tuning=TuningStatus(asked={"max_batch": 16}, asked_by="ann"))
+    world.start()
+    await world.settle()
+    await world.until(lambda s: s.trial is not None)
+    trial = (await world.tuned()).trial
+    assert trial is not None
+    assert (trial.after, trial.asked_by) == ({"max_batch": 16}, "ann")
+
+
+async def test_commands_from_before_a_restart_are_carried_out_once() -> None:
+    world = World()
+    await world.deploy()
+    await world.write_command(TunerAction.SET, {"max_batch": 8})
+    await world.write_command(TunerAction.SET, {"max_batch": 4})
+    world.start()
+    await world.settle()
+    await world.live(20)
+    tuned = await world.tuned()
+    assert (tuned.values, tuned.before, tuned.command) == ({"max_batch": 4}, ({}, {"max_batch": 8}), 2)
+
+
+async def test_a_request_from_before_the_tuner_was_switched_off_is_refused() -> None:
     world = World()
     await world.deploy()
     await world.attempt(max_batch=16)  # nothing is known yet: it waits
@@ -466,8 +519,8 @@ async def trying(world: World, **values: float) -> None:
         (lambda w: w.respec(tuning=TuningSpec(mode=TuningMode.OFF)), "the mode is off"),
         (lambda w: w.stand(target=2, state=RolloutState.PROGRESSING), "a rollout is under way"),
         (lambda w: w.stand(assignments=(), wanted=0), "there are no replicas"),
-        (lambda w: w.say(lambda s: values_in_force.put(s, {"max_batch": 8}, w.clock.now(), "eve")), "key 'eve'"),
-        (lambda w: w.say(lambda s: values_in_force.undone(s, w.clock.now(), "eve")), "somebody ended it"),
+        (lambda w: w.command(TunerAction.SET, {"max_batch": 8}, "eve"), "key 'eve'"),
+        (lambda w: w.undo("eve"), "a user ended it"),
     ],
 )
 async def test_a_trial_ends_without_blame_when_the_ground_is_another(happens: Any, why: str) -> None:
@@ -528,7 +581,7 @@ async def test_where_it_only_recommends_it_finds_something_better_while_calls_ar
     assert world.state().state == "recommending"
 
 
-async def test_a_trial_that_a_person_asked_for_outlasts_a_change_of_mode_and_the_tuner_s_own_does_not() -> None:
+async def test_a_requested_trial_outlasts_a_change_of_mode_and_the_tuner_s_own_does_not() -> None:
     world = World()
     await world.deploy()
     await trying(world)
@@ -568,7 +621,8 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
     world = World(FakeTwin([promising({"max_batch": 24.0})]))
     await world.deploy()
     await world.live(LEARNT)
-    await world.say(lambda was: values_in_force.put(was, was.recommended.values if was.recommended else {}, 5.0, "ann"))
+    recommended = (await world.tuned()).recommended
+    await world.command(TunerAction.SET, recommended.values if recommended else {})
     entry = (await world.journal())[-1]
     assert (entry.figures["kind"], entry.figures["by"], entry.after) == (
         "change",
@@ -576,18 +630,18 @@ async def test_what_is_recommended_and_applied_is_taken_up_with_who_did_it() -> 
         "budget_share=0.25 contest_share=0.1 max_batch=24",
     )
     assert record.replays(entry.figures)
-    mind = world.scaling.mind(("default", "shop"))
-    assert mind is not None
-    assert mind.law.max_batch == 24
-    await world.say(lambda was: values_in_force.undone(was, 6.0, "ann"))
-    assert mind.law.max_batch == 32
+    session = world.scaling.session(("default", "shop"))
+    assert session is not None
+    assert session.law.max_batch == 24
+    await world.undo()
+    assert session.law.max_batch == 32
     assert {k.name: k.value for k in world.state().knobs}["max_batch"] == 32
 
 
-async def test_what_the_tuner_never_moves_is_in_the_journal_when_somebody_does() -> None:
+async def test_changes_of_knobs_that_are_never_tuned_are_in_the_journal() -> None:
     world = World()
     await world.deploy()
-    await world.say(lambda was: values_in_force.put(was, {"max_wait_s": 0.01}, 5.0, "ann"))
+    await world.command(TunerAction.SET, {"max_wait_s": 0.01})
     entry = (await world.journal())[-1]
     assert ("max_wait_s" in entry.before, "max_wait_s=0.01" in entry.after) == (False, True)
 
@@ -600,8 +654,8 @@ async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -
     assert tried is not None
     assert (tried.reach, tried.trying, tried.predicted) == (Reach.POOL, False, pytest.approx(0.1))
     assert tried.since % 60 == 0
-    mind = world.scaling.mind(("default", "shop"))
-    assert mind is not None
+    session = world.scaling.session(("default", "shop"))
+    assert session is not None
     turns = []
     for _ in range(200):
         await world.live(10)
@@ -609,12 +663,12 @@ async def test_auto_tries_a_knob_of_the_pool_by_turns_and_the_law_goes_along() -
         if status.trial is None:
             break
         turns.append(status.trial.trying)
-        assert mind.law.budget_share == (0.4 if status.trial.trying else 0.25)
+        assert session.law.budget_share == (0.4 if status.trial.trying else 0.25)
         assert status.trial.until - world.clock.now() < 380
     lengths = [(turn, len(list(run))) for turn, run in groupby(turns)]
     assert lengths[:2] == [(False, pytest.approx(34, abs=3)), (True, pytest.approx(60, abs=31))]
     assert (await world.tuned()).values == {"budget_share": 0.4}
-    assert mind.law.budget_share == 0.4
+    assert session.law.budget_share == 0.4
     trial = next(e for e in await world.journal() if e.figures["kind"] == "trial")
     assert all(w[2] == 2.0 for w in trial.figures["tried"])  # what the twin foresaw stands beside each window
     assert record.replays(trial.figures)
@@ -635,7 +689,7 @@ async def with_something_promoted() -> World:
     return world
 
 
-async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
+async def test_promoted_values_that_turn_bad_are_rolled_back_with_the_reason() -> None:
     world = await with_something_promoted()
     status = await world.tuned()
     assert status.probation is not None
@@ -650,7 +704,7 @@ async def test_what_was_promoted_and_turns_bad_goes_back_and_says_so() -> None:
     assert all(record.replays(entry.figures) for entry in await world.journal())
 
 
-async def test_a_control_plane_that_starts_anew_watches_what_another_one_promoted() -> None:
+async def test_a_restarted_control_plane_watches_values_that_an_earlier_one_promoted() -> None:
     world = await with_something_promoted()
     world.start()
     await world.settle()
@@ -678,7 +732,7 @@ async def test_what_holds_for_half_an_hour_goes_back_in_a_worse_one() -> None:
     assert record.replays(entry.figures)
 
 
-async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_last_word(
+async def test_a_user_who_sets_values_just_before_a_rollback_has_the_last_word(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = await with_something_promoted()
@@ -687,9 +741,8 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
     async def write(writes: Sequence[Write], *, epoch: int | None = None) -> list[AnyResource]:
         statuses: list[Any] = [one.status for one in writes if isinstance(one, UpdateStatus)]
         if any(status.tuning.values == {} for status in statuses):
-            shop = await world.shop()
-            anns = values_in_force.put(shop.status.tuning, {"max_batch": 4.0}, world.clock.now(), "ann")
-            await kept([UpdateStatus(shop, shop.status.model_copy(update={"tuning": anns}))])
+            monkeypatch.setattr(world.store, "write", kept)
+            await world.write_command(TunerAction.SET, {"max_batch": 4.0})
         return await kept(writes)
 
     monkeypatch.setattr(world.store, "write", write)
@@ -698,7 +751,7 @@ async def test_whoever_puts_values_in_force_just_before_it_goes_back_has_the_las
     assert (await world.tuned()).values == {"max_batch": 4.0}
 
 
-async def test_what_is_too_far_for_one_move_is_not_tried_and_the_journal_says_so() -> None:
+async def test_a_move_that_is_too_far_is_not_tried_and_the_journal_has_the_reason() -> None:
     far = promising({"budget_share": 0.85})
     world = World(FakeTwin([lambda ask: replace(far(ask), record={"kind": "epoch"})]))
     await world.deploy(mode=TuningMode.AUTO)
@@ -715,7 +768,7 @@ async def test_too_few_calls_are_recommended_on_only() -> None:
     assert ((await world.tuned()).trial, (await world.tuned()).recommended is not None) == (None, True)
 
 
-async def test_a_write_that_meets_another_s_is_made_anew_from_what_the_other_wrote() -> None:
+async def test_a_write_that_conflicts_is_repeated_on_top_of_the_other_one() -> None:
     world = World()
     await world.deploy()
     world.truth = failing
@@ -752,7 +805,7 @@ async def test_a_silent_twin_freezes_its_own_deployment_and_no_other() -> None:
     async def nobody_waits() -> None:
         """For answers of which one never comes."""
 
-    world.tuning.answers = nobody_waits  # type: ignore[method-assign]
+    world.tuning.query_results = nobody_waits  # type: ignore[method-assign]
     await world.live(LEARNT + int(PATIENCE_S) + 60)
     assert {name for name, _ in twin.asked} == {"a", "b"}
     state = world.state("a")
@@ -813,7 +866,7 @@ async def test_after_a_restart_it_knows_at_once_what_agents_still_remember() -> 
     assert all(snapshot.state is not None for snapshot in past.snapshots)
 
 
-async def test_without_a_twin_the_reason_says_what_to_install() -> None:
+async def test_without_a_twin_the_reason_has_what_to_install() -> None:
     world = World(FakeTwin())
     await world.deploy()
     await world.live(LEARNT)
@@ -897,34 +950,34 @@ async def test_the_minutes_before_a_trial_by_turns_are_its_first_turn_and_none_b
 
 
 def test_minutes_of_few_calls_are_charted_with_the_next() -> None:
-    senses = TunerInputs(Objective())
+    inputs = TunerInputs(Objective())
     place = {"workspace": "w", "deployment": "d", "revision": 1, "span_s": 60.0}
     told = {"latency": {12: 30}, "busy_s": 2.0, "ready_s": 60.0}
-    senses.recall(
+    inputs.load_history(
         Sample.model_validate(place | told | {"at_s": 60.0 * n, "arrivals": 30, "codes": {"2xx": 30}}) for n in range(4)
     )
-    assert [point.loss is None for point in senses.losses] == [True, False, True, False]
-    assert len(senses.minutes) == 4
+    assert [point.loss is None for point in inputs.losses] == [True, False, True, False]
+    assert len(inputs.minutes) == 4
 
 
-def test_a_minute_that_was_seen_in_part_is_neither_a_quiet_one_nor_what_the_next_one_climbs_from() -> None:
-    senses = TunerInputs(Objective())
+def test_a_partly_covered_minute_is_neither_a_quiet_one_nor_the_start_of_a_climb() -> None:
+    inputs = TunerInputs(Objective())
 
     def seen(from_s: int, until_s: int) -> None:
         place = {"workspace": "w", "deployment": "d", "revision": 1, "span_s": 1.0}
         told = {"arrivals": 25, "codes": {"2xx": 25}, "latency": {12: 25}, "busy_s": 1.0, "ready": 2}
         seconds = [Sample.model_validate(place | told | {"at_s": at_s + 0.5}) for at_s in range(from_s, until_s)]
-        senses.hear(seconds, lawless=True)
-        senses.fresh(until_s + 10.0, tried=False)
+        inputs.add_samples(seconds, unscaled=True)
+        inputs.new_minutes(until_s + 10.0, tried=False)
 
     seen(55, 60)  # after a start
-    assert senses.calmest is None
+    assert inputs.calmest is None
     seen(60, 120)
-    assert (senses.calmest, senses.climbing) == (1500, False)
+    assert (inputs.calmest, inputs.climbing) == (1500, False)
     seen(120, 123)  # then nobody counted for most of a minute
     seen(180, 240)
-    assert (senses.calmest, senses.climbing) == (1500, False)
-    assert [minute.arrivals for minute in senses.minutes] == [125, 1500, 75, 1500]
+    assert (inputs.calmest, inputs.climbing) == (1500, False)
+    assert [minute.arrivals for minute in inputs.minutes] == [125, 1500, 75, 1500]
 
 
 async def test_what_is_found_after_a_gap_in_the_counts_is_tried_and_after_a_pause_in_the_calls_it_is_not() -> None:

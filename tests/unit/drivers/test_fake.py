@@ -22,7 +22,7 @@ async def test_a_place_that_queues_starts_the_next_one_when_there_is_room() -> N
     await driver.start(second)
     before = await driver.observe()
     assert before.replicas[second.spec.id].stage is Stage.WAITING
-    assert before.replicas[second.spec.id].reason == "No room left: 1 replicas run here."
+    assert before.replicas[second.spec.id].reason == "No capacity left: 1 replicas run here."
     changed = asyncio.create_task(driver.changed(before.version))
     await turns()
     await clock.advance(4)

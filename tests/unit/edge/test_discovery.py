@@ -36,9 +36,9 @@ from kaon.types.route import ReplicaEndpoint
 
 
 @given(st.lists(st.tuples(st.integers(1, 2**20), st.one_of(st.integers(0, 2**63), st.binary(max_size=300)))))
-def test_what_is_written_as_fields_is_read_as_the_same(said: list[tuple[int, int | bytes]]) -> None:
-    text = b"".join(varint(n, v) if isinstance(v, int) else message(n, v) for n, v in said)
-    assert list(fields(text)) == said
+def test_what_is_written_as_fields_is_read_as_the_same(content: list[tuple[int, int | bytes]]) -> None:
+    text = b"".join(varint(n, v) if isinstance(v, int) else message(n, v) for n, v in content)
+    assert list(fields(text)) == content
 
 
 @given(st.binary(max_size=200))
@@ -82,9 +82,9 @@ class Peer:
     def exchange(self) -> list[bytes]:
         """Carry bytes to and fro until nobody says anything; the messages that arrived."""
         found = []
-        while (said := self.http.data_to_send()) or (answer := self.connection.to_send()):
-            if said:
-                found += self.connection.receive(said)
+        while (content := self.http.data_to_send()) or (answer := self.connection.to_send()):
+            if content:
+                found += self.connection.receive(content)
             else:
                 self.heard += self.http.receive_data(answer)
         return found
@@ -256,8 +256,8 @@ FRAMES = st.builds(
 def test_any_bytes_are_understood_or_refused(begin: bytes, wire: list[bytes]) -> None:
     connection = GrpcStream()
     try:
-        for said in [begin, *wire]:
-            connection.receive(said)
+        for content in [begin, *wire]:
+            connection.receive(content)
             connection.send(b"an answer")
             connection.to_send()
     except ValueError:
@@ -275,11 +275,11 @@ def replicas(cluster: str, count: int = 1) -> Json:
     return endpoints(cluster, found)
 
 
-def asks(*clusters: str, nonce: str = "", refusal: str = "") -> DiscoveryRequest:
+def request_of(*clusters: str, nonce: str = "", refusal: str = "") -> DiscoveryRequest:
     return DiscoveryRequest(ENDPOINTS, frozenset(clusters), nonce, refusal)
 
 
-def said(texts: list[bytes]) -> list[tuple[str, list[str]]]:
+def content(texts: list[bytes]) -> list[tuple[str, list[str]]]:
     """Nonce and clusters of each answer."""
     found = []
     for text in texts:
@@ -293,47 +293,47 @@ def said(texts: list[bytes]) -> list[tuple[str, list[str]]]:
 
 
 def test_envoy_is_told_what_it_asks_for_and_then_only_what_changes() -> None:
-    told = SentEndpoints({"a": replicas("a"), "b": replicas("b"), "c": replicas("c")})
-    assert said(told.answer(asks("a"))) == [("0", ["a"])]
-    assert told.answer(asks("a", nonce="0")) == []
-    assert said(told.answer(asks("a", "b", nonce="0"))) == [("1", ["b"])]
-    assert told.answer(asks("a", "b", nonce="1")) == []
-    told.documents["a"] = replicas("a", 2)
-    assert said(told.changed(["a", "c"])) == [("2", ["a"])]
-    assert told.taken["a"] != told.documents["a"]["version_info"]
-    assert told.answer(asks("a", "b", nonce="2")) == []
-    assert told.taken["a"] == told.documents["a"]["version_info"]
+    sent = SentEndpoints({"a": replicas("a"), "b": replicas("b"), "c": replicas("c")})
+    assert content(sent.answer(request_of("a"))) == [("0", ["a"])]
+    assert sent.answer(request_of("a", nonce="0")) == []
+    assert content(sent.answer(request_of("a", "b", nonce="0"))) == [("1", ["b"])]
+    assert sent.answer(request_of("a", "b", nonce="1")) == []
+    sent.documents["a"] = replicas("a", 2)
+    assert content(sent.changed(["a", "c"])) == [("2", ["a"])]
+    assert sent.taken["a"] != sent.documents["a"]["version_info"]
+    assert sent.answer(request_of("a", "b", nonce="2")) == []
+    assert sent.taken["a"] == sent.documents["a"]["version_info"]
 
 
 def test_a_cluster_that_is_made_anew_asks_again_and_is_told_again() -> None:
-    told = SentEndpoints({"a": replicas("a")})
-    told.answer(asks("a"))
-    told.answer(asks("a", nonce="0"))
-    assert said(told.answer(asks("a", nonce="0"))) == [("1", ["a"])]
+    sent = SentEndpoints({"a": replicas("a")})
+    sent.answer(request_of("a"))
+    sent.answer(request_of("a", nonce="0"))
+    assert content(sent.answer(request_of("a", nonce="0"))) == [("1", ["a"])]
 
 
 def test_a_cluster_that_goes_is_no_reason_to_tell_the_others_again() -> None:
-    told = SentEndpoints({"a": replicas("a"), "b": replicas("b")})
-    told.answer(asks("a", "b"))
-    told.answer(asks("a", "b", nonce="0"))
-    assert told.answer(asks("a", nonce="0")) == []
+    sent = SentEndpoints({"a": replicas("a"), "b": replicas("b")})
+    sent.answer(request_of("a", "b"))
+    sent.answer(request_of("a", "b", nonce="0"))
+    assert sent.answer(request_of("a", nonce="0")) == []
 
 
 def test_nothing_is_said_of_clusters_that_are_not_known() -> None:
-    told = SentEndpoints({})
-    assert told.answer(asks("a")) == []
-    told.documents["a"] = replicas("a")
-    assert said(told.changed(["a"])) == [("0", ["a"])]
+    sent = SentEndpoints({})
+    assert sent.answer(request_of("a")) == []
+    sent.documents["a"] = replicas("a")
+    assert content(sent.changed(["a"])) == [("0", ["a"])]
 
 
 def test_what_is_refused_together_is_sent_one_by_one_until_it_is_known_which_is_bad() -> None:
-    told = SentEndpoints({"a": replicas("a"), "b": replicas("b")})
-    told.answer(asks("a", "b"))
-    assert said(told.answer(asks("a", "b", nonce="0", refusal="no"))) == [("1", ["a"]), ("2", ["b"])]
-    told.answer(asks("a", "b", nonce="1"))
-    told.answer(asks("a", "b", nonce="2", refusal="b is bad"))
-    assert told.taken.keys() == {"a"}
-    assert told.refused == {"b": (told.documents["b"]["version_info"], "b is bad")}
+    sent = SentEndpoints({"a": replicas("a"), "b": replicas("b")})
+    sent.answer(request_of("a", "b"))
+    assert content(sent.answer(request_of("a", "b", nonce="0", refusal="no"))) == [("1", ["a"]), ("2", ["b"])]
+    sent.answer(request_of("a", "b", nonce="1"))
+    sent.answer(request_of("a", "b", nonce="2", refusal="b is bad"))
+    assert sent.taken.keys() == {"a"}
+    assert sent.refused == {"b": (sent.documents["b"]["version_info"], "b is bad")}
 
 
 def test_requests_are_read_with_their_reasons() -> None:
@@ -356,13 +356,13 @@ async def _ask_once(socket: Path) -> None:
     await discovery.start()
     assert socket.stat().st_mode & 0o777 == 0o600
     reader, writer = await asyncio.open_unix_connection(str(socket))
-    asked = message(3, "a") + message(4, ENDPOINTS)
-    writer.write(opening(asked))
+    requested = message(3, "a") + message(4, ENDPOINTS)
+    writer.write(opening(requested))
     received = b""
     async with asyncio.timeout(10):
         while b"ClusterLoadAssignment" not in received:
             received += await reader.read(4096)
-        assert discovery.asked
+        assert discovery.subscribed
         assert discovery.behind == {"a"}
         confirmed = grpc(message(3, "a") + message(4, ENDPOINTS) + message(5, "0"))
         writer.write(frame(0, 0, 1, confirmed) + frame(6, 0, 0, b"12345678"))

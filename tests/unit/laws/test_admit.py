@@ -60,7 +60,7 @@ def test_a_call_that_could_not_be_answered_in_time_is_refused_at_once() -> None:
     assert decide(load(49), PLENTY, patience_s=2.7) == Admitted()
 
 
-def test_while_a_slot_is_free_nobody_is_refused_for_the_time_it_takes() -> None:
+def test_while_a_slot_is_free_no_call_is_refused_for_its_time() -> None:
     assert decide(load(0, busy=1, seconds=10.0), PLENTY, patience_s=0.1) == Admitted()
 
 
@@ -71,7 +71,7 @@ def test_rows_that_ride_in_one_batch_wait_for_one_batch() -> None:
     assert load(31, busy=0, slots=1, per_round=32).wait_s == 0
 
 
-def test_nobody_is_refused_on_too_little_evidence() -> None:
+def test_no_call_is_refused_on_too_little_evidence() -> None:
     assert decide(load(50, samples=3), PLENTY, patience_s=0.01) == Admitted()
     assert not late(LearnedService(10.0, 0.0, 3), left_s=0.01)
 
@@ -140,7 +140,7 @@ def test_who_was_turned_away_is_forgotten_within_seconds() -> None:
     assert turned.more(20.0).count == pytest.approx(1, abs=0.01)
 
 
-def test_the_service_time_follows_what_is_seen() -> None:
+def test_the_service_time_follows_the_observed_one() -> None:
     service = LearnedService()
     for _ in range(100):
         service = learn(service, 0.5)

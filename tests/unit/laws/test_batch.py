@@ -16,7 +16,7 @@ def learned(a: float, b: float) -> ServiceTime:
     return cost
 
 
-def test_a_lone_request_waits_for_nobody() -> None:
+def test_a_lone_request_does_not_wait() -> None:
     assert decide(Batch(max_size=32), ServiceTime(), Waiting(rows=(1,))) == Release(1, 1, "a slot is free")
 
 
@@ -41,7 +41,7 @@ def test_a_call_that_does_not_fit_any_more_waits_for_the_next_batch() -> None:
     assert decide(Batch(max_size=8), ServiceTime(), Waiting(rows=(5, 4))) == Release(1, 5, "full")
 
 
-def test_an_idle_slot_is_held_for_company_only_when_the_user_says_so() -> None:
+def test_an_idle_slot_is_held_for_more_calls_only_with_a_max_wait() -> None:
     spec = Batch(max_size=8, max_wait_s=0.02)
     hold = decide(spec, ServiceTime(), Waiting(rows=(1,), oldest_wait_s=0.005))
     assert isinstance(hold, Hold)

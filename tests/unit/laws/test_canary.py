@@ -174,7 +174,7 @@ def test_harm_that_meets_both_revisions_is_not_the_new_ones() -> None:
     assert story.until(RolloutState.STABLE).stable == 2
 
 
-def test_without_calls_it_waits_and_says_how_to_go_on() -> None:
+def test_without_calls_it_waits_and_the_reason_names_promote() -> None:
     story = Story(rps=0).deploy()
     status = story.seconds(600)
     assert (status.state, story.shares()) == (RolloutState.PROGRESSING, {1: 95, 2: 5})
@@ -250,7 +250,7 @@ def test_an_undo_in_its_middle_touches_no_replica_that_served() -> None:
 def test_one_that_never_gets_ready_gets_no_call_and_goes_back() -> None:
     story = Story().deploy()
     story.broken[2] = Phase.CRASHED
-    assert "does not come up" in story.until(RolloutState.STOPPED, within_s=5).reason
+    assert "does not start" in story.until(RolloutState.STOPPED, within_s=5).reason
     assert all(a.weight in (0, 100) for s in story.told for a in s.assignments)
 
 

@@ -40,25 +40,25 @@ class Candidate:
 @given(STEPS)
 def test_each_candidate_fares_as_if_it_were_alone_to_the_last_bit(steps: list[tuple[float, float, float]]) -> None:
     alone = [Candidate(d, hold_s, staffing) for d in (0, 1) for hold_s in HOLDS_S for staffing in STAFFINGS]
-    known, weight = contest.begin(2, START_S), 1.0
+    state, weight = contest.begin(2, START_S), 1.0
     for number, (steady, quick, work) in enumerate(steps, start=1):
         at_s, weight = number * SPAN_S, weight * math.exp(SPAN_S / MEMORY_S)
         for candidate in alone:
             candidate.step(at_s, (steady, quick), work, weight)
-        known = contest.step(known, at_s, SPAN_S, (steady, quick), work, SLACK_S, PATIENCE_S)
-    assert known.backlogs == tuple(candidate.backlog for candidate in alone)
-    assert known.missed == tuple(candidate.missed for candidate in alone)
-    assert known.paid == tuple(candidate.paid for candidate in alone)
+        state = contest.step(state, at_s, SPAN_S, (steady, quick), work, SLACK_S, PATIENCE_S)
+    assert state.backlogs == tuple(candidate.backlog for candidate in alone)
+    assert state.missed == tuple(candidate.missed for candidate in alone)
+    assert state.paid == tuple(candidate.paid for candidate in alone)
 
 
 def test_what_is_followed_is_the_cheapest_of_those_that_missed_little_enough() -> None:
-    known = contest.begin(2, START_S)
+    state = contest.begin(2, START_S)
     for number in range(1, 400):
         burst = 9.0 if number % 90 < 3 else 3.0  # shorter than a start, rarer than a minute
-        known = contest.step(known, number * SPAN_S, SPAN_S, (burst, burst), burst * SPAN_S, SLACK_S, PATIENCE_S)
-        known = contest.choose(known, 0.001)
-    limit = 0.001 * known.work
-    good = [paid for paid, missed in zip(known.paid, known.missed, strict=True) if missed <= limit]
-    assert known.missed[known.chosen] <= limit
-    assert known.paid[known.chosen] <= min(good) / 0.98
-    assert contest.wanted(known).hold_s > 180  # only whoever holds the peak from burst to burst meets it
+        state = contest.step(state, number * SPAN_S, SPAN_S, (burst, burst), burst * SPAN_S, SLACK_S, PATIENCE_S)
+        state = contest.choose(state, 0.001)
+    limit = 0.001 * state.work
+    good = [paid for paid, missed in zip(state.paid, state.missed, strict=True) if missed <= limit]
+    assert state.missed[state.chosen] <= limit
+    assert state.paid[state.chosen] <= min(good) / 0.98
+    assert contest.wanted(state).hold_s > 180  # only whoever holds the peak from burst to burst meets it

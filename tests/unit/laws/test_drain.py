@@ -26,7 +26,7 @@ def test_it_is_as_long_as_the_longest_call_within_bounds(limits: list[float | No
 
 
 @given(LIMITS, st.floats(0, 3600))
-def test_what_somebody_says_counts(limits: list[float | None], given_s: float) -> None:
+def test_a_given_time_counts(limits: list[float | None], given_s: float) -> None:
     assert drain_s(given_s, service(limits)) == given_s
     assert drain_s(given_s, None) == given_s
 

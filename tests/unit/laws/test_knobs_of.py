@@ -25,7 +25,7 @@ def of(trying: TrialStatus | None, replicas: int = 3, **values: float) -> Planne
     return planned(TuningStatus(values=values, trial=trying), [f"r{n}" for n in range(replicas)], NOW)
 
 
-def test_where_nothing_was_tuned_replicas_are_as_their_class_says() -> None:
+def test_without_tuned_values_replicas_are_as_in_their_class() -> None:
     assert of(None) == AS_THE_CLASS_SAYS
     assert of(None, margin=1.2, budget_share=0.5) == AS_THE_CLASS_SAYS, "those are the pool's"
 
@@ -55,7 +55,7 @@ def test_a_trial_of_the_pool_reaches_all_replicas_in_its_turns_only() -> None:
     assert of(trial(Reach.POOL, after, trying=False), max_batch=8) == PlannedKnobs(force=Knobs(max_batch=8)).named()
 
 
-def test_a_canary_tries_all_the_time_whatever_is_said_of_turns() -> None:
+def test_a_canary_has_the_tried_values_all_the_time_without_turns() -> None:
     found = of(trial(trying=False))
     assert found.replicas == ("r0",)
 

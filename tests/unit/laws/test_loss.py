@@ -19,7 +19,7 @@ def test_a_window_on_target_costs_only_its_cost() -> None:
     assert loss(OBJECTIVE, window(), 0.1).total == pytest.approx(1.0)
 
 
-def test_nobody_is_paid_for_being_faster_than_the_target() -> None:
+def test_being_faster_than_the_target_gains_nothing() -> None:
     assert latency_loss(0.1) == pytest.approx(0.0, abs=1e-6)
     assert latency_loss(0.5) == pytest.approx(latency_loss(0.1), abs=1e-4)
 
@@ -73,7 +73,7 @@ def test_windows_of_few_calls_join_their_neighbours() -> None:
     assert merged([window(100, 100), window(10, 10)])[0].arrivals == 110
 
 
-def test_it_is_known_how_many_windows_were_joined() -> None:
+def test_joined_windows_have_the_number_of_their_parts() -> None:
     told = [window(n, n) for n in (100, 0, 3, 60, 80, 0)]
     assert [(w.arrivals, count) for w, count in joined(told)] == [(100, 1), (63, 3), (80, 2)]
     assert joined([]) == []

@@ -52,7 +52,7 @@ def test_a_deployment_that_is_not_placed_yet_is_placed_where_its_replicas_run() 
     assert place("", {"b"}, [cloud("a", joined_at=1), cloud("b", joined_at=2)]).cloud == "b"
 
 
-def test_what_was_in_a_deleted_cloud_is_placed_in_another_and_the_reason_says_so() -> None:
+def test_a_deployment_of_a_deleted_cloud_is_placed_in_another_with_the_reason() -> None:
     decided = place("gone", (), [cloud("a")])
     assert decided.cloud == "a"
     assert "'gone' was deleted" in decided.reason

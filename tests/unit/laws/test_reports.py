@@ -63,7 +63,7 @@ def test_a_replica_that_left_the_plan_is_taken_while_it_drains() -> None:
     assert accepted(draining, EMPTY, gone)[0].replicas == (), "it was not reported any more"
 
 
-def test_a_replica_is_told_of_once() -> None:
+def test_a_replica_is_accepted_once() -> None:
     taken, dropped = accepted(report(status(), status(phase=Phase.CRASHED)), PLAN, None)
     assert (taken.replicas, dropped) == ((status(),), {"replicas": 1})
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.laws.rights import EffectiveRights, grantable, standing
+from kaon.laws.rights import EffectiveRights, effective_rights, grantable
 from kaon.types.key import RIGHTS, KeySpec, KeyStatus, Priority, Right, Role
 from kaon.types.resource import Key
 
@@ -33,7 +33,7 @@ def key(uid: str, role: Role = Role.EDITOR, *, revoked_at: float | None = None, 
 
 
 def stand(*line: Key, now: float = NOW) -> EffectiveRights:
-    return standing(line[0], {k.uid: k for k in line}, now)
+    return effective_rights(line[0], {k.uid: k for k in line}, now)
 
 
 def test_a_key_of_the_platform_has_its_roles_rights() -> None:
@@ -52,21 +52,21 @@ def test_revoked_and_expired_keys_have_nothing() -> None:
 
 def test_what_the_owner_lost_is_lost() -> None:
     child = key("child", Role.EDITOR, workspace="shop", owner_uid="boss")
-    assert stand(child, key("boss", Role.VIEWER, workspace="shop")).rights == {Right.READ}
+    assert stand(child, key("boss", Role.VIEWER, workspace="shop")).rights == {Right.READ, Right.JOBS}
     assert "revoked" in stand(child, key("boss", Role.ADMIN, revoked_at=1.0)).lapsed
     assert "expired" in stand(child, key("boss", Role.ADMIN, expires_at=1.0)).lapsed
     assert stand(child, key("boss", Role.ADMIN, workspace="other")).lapsed
-    assert stand(child).lapsed == "the key that made it is gone"
+    assert stand(child).lapsed == "the key that made it was deleted"
     scoped = key("boss", Role.ADMIN, workspace="shop", deployments=("web",))
     assert stand(child, scoped).deployments == {"web"}
 
 
-def test_it_ends_with_whoever_ends_first() -> None:
+def test_it_ends_with_the_first_of_its_line_that_ends() -> None:
     child = key("child", workspace="shop", owner_uid="boss", expires_at=3000.0)
     assert stand(child, key("boss", Role.ADMIN, expires_at=2000.0)).expires_at == 2000.0
 
 
-def test_an_admin_everywhere_lets_agents_in_and_nobody_else_does() -> None:
+def test_only_an_admin_of_all_workspaces_makes_keys_of_agents() -> None:
     agent = key("agent", Role.AGENT, cloud="local", owner_uid="boss")
     assert stand(agent, key("boss", Role.ADMIN)).rights == {Right.AGENT}
     assert not stand(agent, key("boss", Role.ADMIN, workspace="shop")).rights
@@ -132,7 +132,7 @@ def test_who_is_low_makes_low_keys_only_and_what_it_made_is_low() -> None:
         (spec(Role.ADMIN), spec(Role.ADMIN)),
     ],
 )
-def test_nobody_grants_more_than_they_have(holder: KeySpec, wanted: KeySpec) -> None:
+def test_no_key_makes_one_with_more_rights(holder: KeySpec, wanted: KeySpec) -> None:
     boss = key("boss", holder.role, workspace=holder.workspace, deployments=holder.deployments)
     is_less = (holder, wanted) == (spec(Role.ADMIN), spec(Role.ADMIN))
     assert grantable(stand(boss), wanted) is is_less

@@ -87,7 +87,7 @@ def test_the_first_revision_gets_all_replicas_at_once_and_becomes_stable() -> No
     assert [(a.ready, a.weight) for a in status.assignments] == [(3, 100)]
 
 
-def test_a_first_revision_that_fails_says_why_and_is_tried_on() -> None:
+def test_a_first_revision_that_fails_has_the_reason_and_is_retried() -> None:
     story = Story()
     story.step()
     for ordinal in range(3):
@@ -330,7 +330,7 @@ def test_a_replica_is_never_given_the_ordinal_of_one_that_is_still_ending(served
     assert served.status.assignments[0].ordinals == (0, 1, 3)
 
 
-def test_what_the_reason_says_is_not_said_again() -> None:
+def test_the_last_line_is_not_repeated_when_the_reason_contains_it() -> None:
     words = "`s` cannot start: URL is not set. Set URL."
     seen = ReplicaState(
         revision=1, ordinal=0, phase=Phase.CONFIG_ERROR, reason=words, begun_at=0.0, last_line=f"ConfigError: {words}"
@@ -361,7 +361,7 @@ def test_more_replicas_that_the_law_wants_are_progress_and_no_degradation(served
     assert served.step().state is RolloutState.DEGRADED
 
 
-def test_a_paused_rollout_moves_nobody_but_gets_the_replicas_that_the_load_needs(served: Story) -> None:
+def test_a_paused_rollout_moves_no_replicas_but_starts_those_that_the_load_needs(served: Story) -> None:
     elastic(served, 3)
     served.change(target=2)
     served.step()
@@ -388,7 +388,7 @@ def test_a_new_revision_of_a_deployment_at_zero_proves_itself_and_goes_to_zero(s
     assert served.settle().assignments == ()
 
 
-def test_a_new_revision_that_fails_at_zero_is_told_before_anybody_calls(served: Story) -> None:
+def test_a_new_revision_that_fails_at_zero_is_found_before_the_first_call(served: Story) -> None:
     served.spec = served.spec.model_copy(update={"scaling": Scaling(min=0, max=9)})
     served.scaling = ScalingStatus(wanted=0)
     served.settle()

@@ -63,7 +63,7 @@ def follow(
     return state, decisions
 
 
-def test_steady_load_gets_what_square_root_staffing_says() -> None:
+def test_steady_load_gets_the_replicas_of_square_root_staffing() -> None:
     _, decisions = follow([600] * 900)
     busy = 300 * (A * 8 + B) / 8
     assert busy <= decisions[-1].replicas <= math.ceil(1.3 * busy)

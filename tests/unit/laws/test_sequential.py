@@ -53,12 +53,12 @@ def test_one_that_is_much_better_than_it_must_be_is_found_fine() -> None:
     assert looks(0.0, 0.1, margin=0.01, share=0.5, calls=1000, seed=1)[-1] is SequentialVerdict.FINE
 
 
-def test_nothing_is_known_of_no_calls() -> None:
+def test_without_calls_there_is_no_verdict() -> None:
     assert compare(Counts(), Counts(1000, 0), 0.01).verdict is SequentialVerdict.UNKNOWN
     assert compare(Counts(), Counts(), 0.01).odds == 1
 
 
-def test_the_figures_are_said_in_words() -> None:
+def test_the_figures_are_shown_in_a_sentence() -> None:
     evidence = compare(Counts(80, 12), Counts(1500, 3), 0.01)
     assert evidence.verdict is SequentialVerdict.WORSE
     assert evidence.words("failed") == ("12 of 80 calls failed (15 %), against 3 of 1,500 (0.2 %) of the old revision")
@@ -78,8 +78,8 @@ def test_any_counts_have_an_answer_that_fits_them(new: Counts, old: Counts, marg
 
 
 @given(st.integers(1, 5000), st.integers(0, 5000))
-def test_more_calls_of_the_same_kind_never_weaken_what_is_known(calls: int, bad: int) -> None:
+def test_more_calls_of_the_same_kind_never_weaken_the_evidence(calls: int, bad: int) -> None:
     new, old = Counts(calls, min(bad, calls)), Counts(calls, 0)
     more = compare(Counts(new.calls * 10, new.bad * 10), Counts(old.calls * 10, 0), 0.01)
-    known = compare(new, old, 0.01)
-    assert known.verdict in (SequentialVerdict.UNKNOWN, more.verdict)
+    whole = compare(new, old, 0.01)
+    assert whole.verdict in (SequentialVerdict.UNKNOWN, more.verdict)

@@ -12,24 +12,24 @@ TWO = Batches(count=2, rows=12, seconds=0.5, rows_squared=72, rows_seconds=3.0)
 
 
 def test_a_call_carries_as_many_rows_as_calls_that_began_say() -> None:
-    known = ServiceTime()
-    assert known.rows_per_call == 1
+    service = ServiceTime()
+    assert service.rows_per_call == 1
     for _ in range(10):
-        known = service_time.learn(known, TWO, began=4)
-    assert known.rows_per_call == pytest.approx(3)
+        service = service_time.learn(service, TWO, began=4)
+    assert service.rows_per_call == pytest.approx(3)
 
 
-def test_where_nobody_says_how_many_calls_began_a_call_carries_what_it_carried_before() -> None:
-    known = service_time.learn(ServiceTime(), TWO, began=4)
+def test_without_a_count_of_calls_the_rows_of_a_call_are_unchanged() -> None:
+    service = service_time.learn(ServiceTime(), TWO, began=4)
     for _ in range(1000):
-        known = service_time.learn(known, TWO)
-    assert known.rows_per_call == pytest.approx(3)
+        service = service_time.learn(service, TWO)
+    assert service.rows_per_call == pytest.approx(3)
     nobody = service_time.learn(ServiceTime(), TWO)
     assert (nobody.calls, nobody.rows_per_call) == (0, 1)
 
 
 def test_calls_that_begin_before_a_batch_has_ended_are_counted_and_nothing_fades_meanwhile() -> None:
-    known = service_time.learn(ServiceTime(), TWO, began=4)
-    waiting = service_time.learn(known, Batches(), began=2)
-    assert (waiting.calls, waiting.rows) == (known.calls + 2, known.rows)
-    assert service_time.learn(known, Batches()) is known
+    service = service_time.learn(ServiceTime(), TWO, began=4)
+    waiting = service_time.learn(service, Batches(), began=2)
+    assert (waiting.calls, waiting.rows) == (service.calls + 2, service.rows)
+    assert service_time.learn(service, Batches()) is service

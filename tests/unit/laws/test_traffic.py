@@ -32,7 +32,7 @@ def test_quantiles_lie_in_the_bucket_of_the_call_at_that_rank() -> None:
     assert traffic.quantile(histogram, 0.9) == LATENCY_BOUNDS_S[bucket(0.1)]
 
 
-def test_what_nobody_called_has_no_quantile_and_what_is_above_all_bounds_has_the_last() -> None:
+def test_without_calls_there_is_no_quantile_and_above_all_bounds_it_is_the_last_one() -> None:
     assert traffic.quantile(None, 0.5) is None
     assert traffic.quantile({}, 0.5) is None
     assert traffic.quantile({3: 0}, 0.5) is None
@@ -123,13 +123,13 @@ def test_a_late_answer_is_a_miss_and_so_is_a_failure_and_what_the_caller_did_wro
     assert found.total == pytest.approx(found.cost + found.latency)
 
 
-def test_a_law_is_told_nothing_where_nothing_is_known() -> None:
+def test_without_samples_an_observation_has_no_figures() -> None:
     seen = traffic.observation([], 11, 2, OBJECTIVE)
     assert (seen.at_s, seen.span_s, seen.arrivals, seen.missed, seen.cold_start_s) == (11, 2, None, None, None)
 
 
 def test_there_is_no_sum_of_nothing() -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no samples"):
         traffic.merge([])
 
 

@@ -267,7 +267,7 @@ def test_a_replica_loads_nothing_that_it_does_not_need() -> None:
         "numpy",
         "prometheus_client",
     ]
-    code = f"import sys, kaon.runtime.__main__; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, kaon.runtime.service; print([m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 import kaon
 from kaon.errors import ConfigError
 from kaon.sdk.service import construct, service_of
-from kaon.types.service import EndpointKind
+from kaon.types.service import EndpointKind, runs_alone
 
 CLEANER = kaon.use("cleaner")
 
@@ -285,3 +285,61 @@ def test_what_no_manifest_may_say_is_refused_where_it_is_written(options: dict[s
 
     with pytest.raises(ConfigError, match=field):
         kaon.service(Odd)
+
+
+@kaon.service
+class Reader:
+    def __init__(self, user_model: kaon.Dataset, extra: kaon.Dataset | None = None) -> None:
+        self.model, self.extra = user_model, extra
+
+    @kaon.endpoint
+    def name(self) -> str:
+        return self.model.name
+
+
+def test_a_dataset_is_a_setting_with_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b", "a", "sub/c"):
+        (tmp_path / name).write_text(name)
+    service = service_of(Reader)
+    assert [(s.spec.name, s.spec.required, s.spec.type) for s in service.settings] == [
+        ("USER_MODEL", True, "Dataset"),
+        ("EXTRA", False, "Dataset"),
+    ]
+    local = construct(service, {"USER_MODEL": str(tmp_path)})
+    assert (local.model.path, local.model.version, local.extra) == (tmp_path, 0, None)
+    assert [str(path.relative_to(tmp_path)) for path in local.model] == ["a", "b", "sub/c"]
+    mounted = construct(service, {"USER_MODEL": f"shop@3:{tmp_path}", "EXTRA": f"more@12:{tmp_path}"})
+    assert (mounted.model.name, mounted.model.version, mounted.model.path) == ("shop", 3, tmp_path)
+    assert kaon.Dataset.of_text(mounted.extra.text) == mounted.extra
+    with pytest.raises(ConfigError, match=r"USER_MODEL \(Dataset\) is missing"):
+        construct(service, {})
+    with pytest.raises(ConfigError, match="There is no folder"):
+        construct(service, {"USER_MODEL": str(tmp_path / "missing")})
+
+
+@kaon.service(state="database")
+class Ledger:
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
+
+    @kaon.endpoint
+    def total(self) -> int:
+        return 0
+
+
+def test_a_database_is_sqlite_in_the_service_s_folder_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KAON_DATA_DIR", str(tmp_path))
+    service = service_of(Ledger)
+    assert service.spec().state == "database"
+    assert construct(service, {}).url == f"sqlite:///{tmp_path}/state.db"
+    assert construct(service, {"DATABASE_URL": "postgresql://db"}).url == "postgresql://db"
+    assert runs_alone(service.spec(), set())
+    assert not runs_alone(service.spec(), {"DATABASE_URL"})
+
+
+def test_an_unknown_kind_of_state_is_refused() -> None:
+    with pytest.raises(ConfigError, match="state='memory'"):
+        kaon.service(state="memory")(Ledger)  # type: ignore[call-overload]

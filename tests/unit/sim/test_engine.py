@@ -135,16 +135,16 @@ def test_a_branch_that_is_treated_alike_ends_alike() -> None:
 
 def test_observations_add_up_to_what_happened() -> None:
     made = world(arrivals([30.0] * 60, 1), replicas=3)
-    seen = []
+    observed = []
     for second in range(1, 90):
         made.advance(second)
-        seen.append(made.observe())
-    assert sum(o.arrivals or 0 for o in seen) == len(made.world.arrivals)
-    assert sum(o.answered or 0 for o in seen) == len(made.world.arrivals)
-    assert sum(o.batches.rows for o in seen) == len(made.world.arrivals)
-    assert seen[-1].in_flight == seen[-1].queued == 0
-    assert seen[10].cold_start_s == pytest.approx(10.0)
-    assert seen[20].cold_start_s is None
+        observed.append(made.observe())
+    assert sum(o.arrivals or 0 for o in observed) == len(made.world.arrivals)
+    assert sum(o.answered or 0 for o in observed) == len(made.world.arrivals)
+    assert sum(o.batches.rows for o in observed) == len(made.world.arrivals)
+    assert observed[-1].in_flight == observed[-1].queued == 0
+    assert observed[10].cold_start_s == pytest.approx(10.0)
+    assert observed[20].cold_start_s is None
 
 
 def test_a_wait_is_as_long_as_erlang_says() -> None:
@@ -159,18 +159,18 @@ def test_a_replica_with_slots_is_as_many_servers() -> None:
     truth = replace(PLAIN, a=0.0, b=0.1, max_batch=1, exponential=True, slots=4)
     calls = arrivals([28.0] * 3000, 3)
     made = deployment(truth, PATIENT, calls, compiled=None, slots=4)
-    made.have(1)
+    made.add_ready(1)
     made.advance(3100)
-    seen = made.observe()
+    observed = made.observe()
     mean_s = int(made.world.counts[memory.LATENCY_SUM]) / NS / len(calls)
     assert mean_s == pytest.approx(mmc_response_s(4, 28.0, 0.1), rel=0.04)
-    assert seen.busy_s == pytest.approx(28.0 * 3000 * 0.1 / 4, rel=0.03)
+    assert observed.busy_s == pytest.approx(28.0 * 3000 * 0.1 / 4, rel=0.03)
 
 
 def test_no_more_run_beside_each_other_than_there_are_slots_and_fewer_may_be_allowed() -> None:
     truth = replace(PLAIN, a=0.0, b=1.0, max_batch=1, noise=0.0, slots=3)
     made = deployment(truth, PATIENT, [i * 1000 for i in range(6)], compiled=False, slots=2)
-    made.have(1)
+    made.add_ready(1)
     made.advance(1.5)
     assert made.observe().answered == 3
     made.limit(1, 1)
@@ -210,8 +210,8 @@ def test_batches_leave_when_the_batchers_law_says_so(max_wait_s: float, rps: flo
     coming, waiting, now, free, waited = list(calls), [], 0, 0, 0
     sizes = []
     while coming or waiting:
-        seen = batch.Waiting((1,) * len(waiting), (now - waiting[0]) / NS if waiting else 0.0, int(now < free), 1)
-        decision = batch.decide(spec, ServiceTime(), seen)
+        observed = batch.Waiting((1,) * len(waiting), (now - waiting[0]) / NS if waiting else 0.0, int(now < free), 1)
+        decision = batch.decide(spec, ServiceTime(), observed)
         if isinstance(decision, batch.Release):
             gone, waiting = waiting[: decision.calls], waiting[decision.calls :]
             free = now + round((0.02 * len(gone) + 0.08) * NS)
@@ -227,7 +227,7 @@ def test_batches_leave_when_the_batchers_law_says_so(max_wait_s: float, rps: flo
 
 
 def test_a_replica_has_a_bounded_number_of_slots() -> None:
-    with pytest.raises(ValueError, match="beside each other"):
+    with pytest.raises(ValueError, match="concurrently"):
         deployment(replace(PLAIN, slots=65), PATIENT, [], compiled=False)
 
 

@@ -29,21 +29,21 @@ def test_a_smaller_maximum_costs_less_and_answers_fewer_in_time() -> None:
 
 
 def test_it_says_how_far_it_is() -> None:
-    told: list[float] = []
+    progress: list[float] = []
     short = Trace("short", (20.0,) * 40, 1.0, counted=True)
-    wishes = ReplayOptions(Scaling(min=0, max=9), OBJECTIVE)
-    answer = replay(wishes, SERVICE, short, compiled=False, on_progress=told.append)
+    options = ReplayOptions(Scaling(min=0, max=9), OBJECTIVE)
+    answer = replay(options, SERVICE, short, compiled=False, on_progress=progress.append)
     assert answer.calls == 800
     assert 1 <= answer.most_replicas <= 9
-    assert told == sorted(told)
-    assert told[-1] <= 1
+    assert progress == sorted(progress)
+    assert progress[-1] <= 1
 
 
 def test_the_same_question_gets_the_same_answer() -> None:
     short = Trace("short", (20.0,) * 60, 1.0)
-    wishes = ReplayOptions(Scaling(min=1, max=9), OBJECTIVE)
-    assert replay(wishes, SERVICE, short, seed=4, compiled=False) == replay(
-        wishes, SERVICE, short, seed=4, compiled=False
+    options = ReplayOptions(Scaling(min=1, max=9), OBJECTIVE)
+    assert replay(options, SERVICE, short, seed=4, compiled=False) == replay(
+        options, SERVICE, short, seed=4, compiled=False
     )
 
 

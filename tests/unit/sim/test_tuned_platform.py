@@ -52,7 +52,7 @@ async def journal(platform: SimulatedPlatform) -> list[JournalEntry]:
 
 
 def state(platform: SimulatedPlatform) -> TuningState:
-    found = platform.opinions.tuning("default", "shop")
+    found = platform.live_status.tuning("default", "shop")
     assert found is not None
     return found
 

@@ -41,15 +41,15 @@ def twin(model: FittedModel, *episodes: Episode) -> Twin:
 
 
 @pytest.fixture(scope="module")
-def lived() -> tuple[Session, list[Batches]]:
+def played_run() -> tuple[Session, list[Batches]]:
     setting = SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=0, slots=64, compiled=False)
     session = Session(LAW, setting, CALLS, 1, ready=4)
     session.world.limit(8)
     batches = []
     for _ in range(120):
-        told = session.step()
-        if told is not None:
-            batches.append(told[0].batches)
+        result = session.step()
+        if result is not None:
+            batches.append(result[0].batches)
     return session, batches
 
 
@@ -57,8 +57,8 @@ def episode(session: Session) -> Episode:
     return Episode(CALLS, 240.0, 1000.0, 4, None)
 
 
-def test_it_learns_what_a_batch_costs_from_sums(lived: tuple[Session, list[Batches]]) -> None:
-    found = fit(lived[1])
+def test_it_learns_what_a_batch_costs_from_sums(played_run: tuple[Session, list[Batches]]) -> None:
+    found = fit(played_run[1])
     assert found is not None
     a, b = found
     assert 8 * a + b == pytest.approx(0.24, rel=0.15)
@@ -66,16 +66,16 @@ def test_it_learns_what_a_batch_costs_from_sums(lived: tuple[Session, list[Batch
 
 
 def test_its_replay_of_what_was_seen_agrees_and_one_with_a_wrong_cost_does_not(
-    lived: tuple[Session, list[Batches]],
+    played_run: tuple[Session, list[Batches]],
 ) -> None:
-    seen = TwinFigures.of(lived[0].finish())
-    cost = fit(lived[1])
+    observed = TwinFigures.of(played_run[0].finish())
+    cost = fit(played_run[1])
     assert cost is not None
-    known = episode(lived[0])
-    right = twin(FittedModel(*cost, 16, Unevenness(0.3), (6.0, 7.0)), known)
-    assert agreement(seen, TwinFigures.of(right.replay(known, [(0.0, FORCE)], 1)), 0.4) is None
-    wrong = twin(FittedModel(2 * cost[0], 2 * cost[1], 16, Unevenness(0.3)), known)
-    assert agreement(seen, TwinFigures.of(wrong.replay(known, [(0.0, FORCE)], 1)), 0.4) is not None
+    past = episode(played_run[0])
+    right = twin(FittedModel(*cost, 16, Unevenness(0.3), (6.0, 7.0)), past)
+    assert agreement(observed, TwinFigures.of(right.replay(past, [(0.0, FORCE)], 1)), 0.4) is None
+    wrong = twin(FittedModel(2 * cost[0], 2 * cost[1], 16, Unevenness(0.3)), past)
+    assert agreement(observed, TwinFigures.of(wrong.replay(past, [(0.0, FORCE)], 1)), 0.4) is not None
 
 
 @pytest.mark.parametrize("few", [False, True])
@@ -83,8 +83,8 @@ def test_a_play_meets_the_same_luck_again_and_short_ones_are_shorter(
     few: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kaon.sim.twin.FEW_CALLS", len(CALLS) + few)
-    known = Episode(CALLS, 240.0, 0.0, 4, None)
-    copy = twin(FittedModel(0.02, 0.08, 16), known)
+    past = Episode(CALLS, 240.0, 0.0, 4, None)
+    copy = twin(FittedModel(0.02, 0.08, 16), past)
     assert copy.few is few
     assert copy(FORCE, 3, Depth.WHOLE) == copy(FORCE, 3, Depth.WHOLE)
     assert copy(FORCE, 3, Depth.WHOLE) != copy(FORCE, 4, Depth.WHOLE)
@@ -105,38 +105,38 @@ def test_where_few_calls_came_each_luck_is_another_half_hour_and_all_values_meet
 
 
 def test_a_law_begins_with_what_it_learnt_under_the_values_that_it_lived_with() -> None:
-    known = Episode(CALLS, 240.0, 1000.0, 4, None, led_in_s=60.0)
-    copy = twin(FittedModel(0.02, 0.08, 16), known)
-    lived, alone = (copy.lived(known, {**FORCE, "max_batch": rows}, 3) for rows in (8.0, 1.0))
-    assert (lived.clock_s, lived.span_s, lived.led_in_s) == (1240.0, 240.0, 60.0)
-    assert lived.state.service.count > 100
-    assert alone.ready > 1.3 * lived.ready
-    assert copy.replay(lived, [(1240.0, FORCE)], 4).attainment > 0.99
+    past = Episode(CALLS, 240.0, 1000.0, 4, None, led_in_s=60.0)
+    copy = twin(FittedModel(0.02, 0.08, 16), past)
+    played_run, alone = (copy.continued(past, {**FORCE, "max_batch": rows}, 3) for rows in (8.0, 1.0))
+    assert (played_run.clock_s, played_run.span_s, played_run.led_in_s) == (1240.0, 240.0, 60.0)
+    assert played_run.state.service.count > 100
+    assert alone.ready > 1.3 * played_run.ready
+    assert copy.replay(played_run, [(1240.0, FORCE)], 4).attainment > 0.99
 
 
 def test_replicas_that_were_there_are_there_from_the_first_call() -> None:
-    known = Episode(CALLS, 60.0, 0.0, 4, None).part(60.0)
-    outcome = twin(FittedModel(0.02, 0.08, 16), known).replay(known, [(0.0, FORCE)], 1)
+    past = Episode(CALLS, 60.0, 0.0, 4, None).part(60.0)
+    outcome = twin(FittedModel(0.02, 0.08, 16), past).replay(past, [(0.0, FORCE)], 1)
     assert outcome.windows[0].ready_s > 2 * 60
     assert outcome.windows[0].well > 0.8 * outcome.windows[0].arrivals
 
 
 def test_values_change_in_mid_replay_as_they_did_in_truth() -> None:
-    known = Episode(CALLS, 240.0, 0.0, 4, None)
-    copy = twin(FittedModel(0.02, 0.08, 16), known)
+    past = Episode(CALLS, 240.0, 0.0, 4, None)
+    copy = twin(FittedModel(0.02, 0.08, 16), past)
     lone: KnobValues = {**FORCE, "max_batch": 1.0}
-    changed = copy.replay(known, [(0.0, FORCE), (120.0, lone)], 1)
-    same = copy.replay(known, [(0.0, FORCE)], 1)
+    changed = copy.replay(past, [(0.0, FORCE), (120.0, lone)], 1)
+    same = copy.replay(past, [(0.0, FORCE)], 1)
     assert changed.windows[0] == same.windows[0]
     assert changed.windows[3].busy_s > 1.3 * same.windows[3].busy_s
 
 
 def test_what_is_uneven_is_chosen_so_that_the_replay_comes_nearest() -> None:
-    known = Episode(CALLS, 120.0, 0.0, 4, None).part(120.0)
+    past = Episode(CALLS, 120.0, 0.0, 4, None).part(120.0)
     choices = [Unevenness(0.1), Unevenness(0.8), Unevenness(0.1, 0.02)]
     for number, uneven in enumerate(choices):
-        seen = TwinFigures.of(twin(FittedModel(0.02, 0.08, 16, uneven), known).replay(known, [(0.0, FORCE)], 1))
-        assert calibrated(twin(FittedModel(0.02, 0.08, 16), known), choices, known, [(0.0, FORCE)], 1, seen) == number
+        observed = TwinFigures.of(twin(FittedModel(0.02, 0.08, 16, uneven), past).replay(past, [(0.0, FORCE)], 1))
+        assert calibrated(twin(FittedModel(0.02, 0.08, 16), past), choices, past, [(0.0, FORCE)], 1, observed) == number
 
 
 @pytest.mark.parametrize(("noise", "stragglers"), [(0.2, 0.0), (0.5, 0.0), (0.1, 0.01)])
@@ -145,12 +145,12 @@ def test_all_choices_leave_as_much_unexplained_as_was_seen_and_one_is_the_truth(
 ) -> None:
     truth = replace(TRUTH, noise=noise, stragglers=stragglers)
     world = deployment(truth, OBJECTIVE, CALLS, slots=8, compiled=False)
-    world.have(4)
+    world.add_ready(4)
     world.advance(240.0)
-    seen = world.observe().batches
-    cost = fit([seen])
+    observed = world.observe().batches
+    cost = fit([observed])
     assert cost is not None
-    found = unevennesses(seen, *cost)
+    found = unevennesses(observed, *cost)
     nearest = min(found, key=lambda u: abs(u.stragglers - stragglers) + abs(u.noise - noise))
     assert nearest.noise == pytest.approx(noise, abs=0.12)
     assert nearest.stragglers == pytest.approx(stragglers, abs=0.004)
@@ -175,10 +175,10 @@ def test_a_law_that_was_told_of_calls_knows_what_a_call_costs_in_the_twin_too() 
     state = law.begin()
     for second in range(2, 200, 2):
         batches = Batches(count=4, rows=80, seconds=0.96, rows_squared=1600, rows_seconds=19.2)
-        told = Observation(at_s=second, span_s=2.0, arrivals=80, batches=batches, began=80, ready=4)
-        state, _ = law.step(state, Bounds(1, 40), told)
-    known = Episode(CALLS, 240.0, 200.0, 4, state)
-    outcome = twin(FittedModel(0.02, 0.08, 16), known).replay(known, [(200.0, FORCE)], 1)
+        result = Observation(at_s=second, span_s=2.0, arrivals=80, batches=batches, began=80, ready=4)
+        state, _ = law.step(state, Bounds(1, 40), result)
+    past = Episode(CALLS, 240.0, 200.0, 4, state)
+    outcome = twin(FittedModel(0.02, 0.08, 16), past).replay(past, [(200.0, FORCE)], 1)
     assert max(outcome.replicas) < 12
 
 
@@ -186,12 +186,12 @@ def test_calls_of_several_rows_are_played_as_such() -> None:
     one, three = FittedModel(0.02, 0.08, 12), FittedModel(0.02 / 3, 0.08, 12, rows_per_call=3.0)
     assert (three.calls(12), three.calls(2), one.calls(12)) == (4, 1, 12)
     world = deployment(three.truth(), OBJECTIVE, CALLS, slots=16, compiled=False)
-    world.have(8)
+    world.add_ready(8)
     world.advance(60.0)
-    seen = world.observe()
-    assert seen.began is not None
-    assert seen.batches.rows == pytest.approx(3 * seen.began)
-    a, b = fit([seen.batches]) or (0.0, 0.0)
+    observed = world.observe()
+    assert observed.began is not None
+    assert observed.batches.rows == pytest.approx(3 * observed.began)
+    a, b = fit([observed.batches]) or (0.0, 0.0)
     assert 12 * a + b == pytest.approx(0.16, rel=0.1)
 
 
@@ -199,6 +199,6 @@ def test_the_truth_may_change_in_mid_run_but_not_its_largest_batch() -> None:
     setting = SimulationSetting(TRUTH, OBJECTIVE, Bounds(1, 40), first_replicas=4, slots=64, compiled=False)
     session = Session(LAW, setting, CALLS, 1)
     session.world.change(replace(TRUTH, a=0.04))
-    with pytest.raises(ValueError, match="largest batch"):
+    with pytest.raises(ValueError, match="max_batch"):
         session.world.change(replace(TRUTH, max_batch=4))
     assert int(CALLS[-1]) < 240 * NS

@@ -113,7 +113,7 @@ async def test_a_read_that_has_begun_is_not_shared_with_who_comes_later() -> Non
     await early
 
 
-async def test_a_read_that_nobody_waits_for_any_more_keeps_nobody_waiting() -> None:
+async def test_a_cancelled_read_does_not_block_others() -> None:
     class Silent(MemoryStore):
         silent = True
 
@@ -135,7 +135,7 @@ async def test_a_read_that_nobody_waits_for_any_more_keeps_nobody_waiting() -> N
     await snapshot.current()
 
 
-async def test_a_store_that_is_away_is_said_to_be_and_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_store_is_reported_and_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "_RETRY_S", 0.0)
     store = CountingStore()
     of = Snapshot(store)
@@ -143,7 +143,7 @@ async def test_a_store_that_is_away_is_said_to_be_and_awaited(monkeypatch: pytes
     with pytest.raises(Unavailable):
         await of.current()
     following = asyncio.create_task(of.run())
-    with of.changes_of("workspace", "", "team") as changed:
+    with of.changes_of(("workspace", "", "team")) as changed:
         assert not await changed.within(0)
         made = await store.create("workspace", "", "team", spec())
         store.away = False
@@ -152,7 +152,7 @@ async def test_a_store_that_is_away_is_said_to_be_and_awaited(monkeypatch: pytes
     following.cancel()
 
 
-async def test_a_subscriber_that_is_slow_is_told_the_last_change_of_each_resource() -> None:
+async def test_a_slow_subscriber_gets_the_last_change_of_each_resource() -> None:
     store = MemoryStore()
     snapshot = Snapshot(store)
     await snapshot.current()
@@ -166,7 +166,7 @@ async def test_a_subscriber_that_is_slow_is_told_the_last_change_of_each_resourc
     assert [(change.name, change.deleted) for change in told] == [("other", False), ("team", True)]
 
 
-async def test_an_older_store_put_in_its_place_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_older_store_in_its_place_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "_RETRY_S", 0.0)
     store, backup = Restorable(), MemoryStore()
     for each in (store, backup):
@@ -177,7 +177,7 @@ async def test_an_older_store_put_in_its_place_is_read_anew(monkeypatch: pytest.
         await store.create("workspace", "", name, spec())
     following = asyncio.create_task(of.run())
     await of.current()
-    with of.subscribe() as subscription, of.changes_of("workspace", "", "lost") as changed:
+    with of.subscribe() as subscription, of.changes_of(("workspace", "", "lost")) as changed:
         store.restore(backup)
         assert await changed.within(10)
         told = {change.name: change.deleted for change in await anext(subscription)}
@@ -187,7 +187,7 @@ async def test_an_older_store_put_in_its_place_is_read_anew(monkeypatch: pytest.
     following.cancel()
 
 
-async def test_a_row_that_cannot_be_read_is_told_apart_from_one_that_is_not_there(tmp_path: Path) -> None:
+async def test_an_unreadable_row_is_distinguished_from_a_missing_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'kaon.db'}"
     store = open_store(url)
     await store.open()

@@ -41,7 +41,7 @@ def test_what_is_older_than_the_span_is_forgotten_also_of_deployments_that_are_s
     assert [s.at_s for s in ring.since("default", "one", 0)] == [50, 140]
 
 
-def test_a_deployment_that_is_not_known_has_no_samples() -> None:
+def test_an_unknown_deployment_has_no_samples() -> None:
     ring = TrafficRing()
     assert ring.since("default", "one", 0) == []
     assert ring.deployments() == []
@@ -112,7 +112,7 @@ def test_moments_come_back_oldest_first() -> None:
     assert ring.moments("nowhere", 0) == []
 
 
-def test_news_are_told_once_and_in_order_of_arrival_also_those_that_come_late() -> None:
+def test_news_are_returned_once_in_order_of_arrival_also_late_ones() -> None:
     ring = TrafficRing()
     ring.add(traffic(sample(20)))
     ring.add(traffic(sample(15), cloud="there"))

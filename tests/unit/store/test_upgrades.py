@@ -47,7 +47,7 @@ async def opened(path: Path) -> Store:
 
 
 @pytest.mark.parametrize("document", UPGRADES)
-def test_every_document_says_its_form_and_is_read_back(document: str) -> None:
+def test_every_document_has_its_form_and_is_read_back(document: str) -> None:
     kind, _, part = document.partition(".")
     if kind in PARTS:
         model: type[BaseModel] = PARTS[kind][part == "status"]

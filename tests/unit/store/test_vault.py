@@ -42,7 +42,7 @@ def test_a_secret_that_was_tampered_with_does_not_open(ciphertext: str) -> None:
         vault.open("default", "token", sealed)
 
 
-def test_another_key_says_which_key_is_missing() -> None:
+def test_the_error_with_another_key_names_the_missing_one() -> None:
     old, new = Vault(bytes(32)), Vault(bytes([1]) * 32)
     with pytest.raises(ConfigError, match=f"encrypted with key {old.key_id}, but the current key is {new.key_id}"):
         new.open("default", "token", old.seal("default", "token", "hunter2"))

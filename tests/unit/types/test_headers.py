@@ -96,11 +96,11 @@ def test_a_file_name_comes_back_from_content_disposition(name: str) -> None:
         ("50%25.txt", "attachment; filename=\"50%25.txt\"; filename*=UTF-8''50%2525.txt"),
     ],
 )
-def test_file_names_are_said_for_old_clients_and_new(name: str, said: str) -> None:
+def test_file_names_are_sent_for_old_clients_and_new(name: str, said: str) -> None:
     assert headers.content_disposition("attachment", name) == said
 
 
 @pytest.mark.parametrize("name", ["a\r\nset-cookie: b", "a\0", "\ud800", "\u2028", "x" * 300])
-def test_a_file_name_that_cannot_be_said_is_refused(name: str) -> None:
+def test_a_file_name_that_cannot_be_sent_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="file name"):
         headers.content_disposition("attachment", name)

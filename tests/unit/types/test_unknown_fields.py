@@ -115,7 +115,7 @@ def test_a_key_of_an_unknown_role_has_no_rights() -> None:
         KeySpec.model_validate(document)
 
 
-def test_every_body_that_people_send_is_known_here() -> None:
+def test_every_body_of_a_request_is_listed_here() -> None:
     assert DeploymentSpec in REQUESTS
     assert len(REQUESTS) >= 7
 

@@ -46,7 +46,7 @@ def test_knobs_of_a_plan_are_all_named() -> None:
     assert (named.force.version, named.trial) == ("given", Knobs(max_batch=2).named())
 
 
-def test_a_group_that_is_not_there_lets_nobody_in() -> None:
+def test_a_missing_group_lets_no_key_in() -> None:
     ann, ben = Grant(hash="1", key="ann"), Grant(hash="0", key="ben")
     access = expanded(PartAccess(groups=("b", "gone", "a"), version="v"), {"a": (ann,), "b": (ben,)})
     assert access == Access(grants=(ann, ben), version="v")

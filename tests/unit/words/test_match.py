@@ -10,10 +10,6 @@ from kaon.words.match import MOST_CHARACTERS, TextMatcher
 from kaon.words.template import TextTemplate
 
 AMBIGUOUS = {
-    "It ended with exit code {code}{words}",
-    "It was killed by {code}{site}{site_2}.",
-    "See why: kaon describe {key}{apart}; kaon logs {key}{apart}",
-    "The service ends at its start{code}{times}.",
     "installing {last}{more} ({done} of {started} downloads done, {packages})",
     "{lines} wrong in {name}{more}.",
     "{low} to {high}{unit}{whole}",

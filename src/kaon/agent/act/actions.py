@@ -9,12 +9,14 @@ from typing import Any
 
 from kaon import log
 from kaon.agent.act.driver_guard import cause_of, within
-from kaon.agent.act.secrets import Secrets
+from kaon.agent.act.publishing import Publisher
+from kaon.agent.act.secrets import Secrets, SecretValues
 from kaon.agent.act.workloads import ControlTokens, workload_of
 from kaon.agent.decide.inputs import (
     Action,
     AdmitIt,
     ForgetIt,
+    PublishIt,
     RefusedStart,
     RefuseIt,
     StartIt,
@@ -24,7 +26,7 @@ from kaon.agent.decide.inputs import (
     replica_of,
 )
 from kaon.agent.observe.probes import Probes
-from kaon.agent.ports import ReplicaControl
+from kaon.agent.ports import AttemptReceiver, ReplicaControl
 from kaon.clock import Clock
 from kaon.drivers.port import Driver
 from kaon.errors import KaonError, PlaceFull, Unavailable, WorkloadRefused
@@ -32,7 +34,7 @@ from kaon.types.key import Access
 from kaon.types.knobs import Knobs
 from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
-from kaon.types.replica import Phase, ReplicaSpec
+from kaon.types.replica import Phase, ReplicaSpec, WorkloadKind
 
 _CALL_S = 60.0
 """How long a call of a driver may take, beyond the time to drain a replica."""
@@ -51,6 +53,8 @@ class Acts:
         replicas: ReplicaControl,
         probes: Probes,
         secrets: Secrets,
+        receiver: AttemptReceiver,
+        publisher: Publisher,
         tokens: ControlTokens,
         edge_url: str,
         clock: Clock,
@@ -60,6 +64,8 @@ class Acts:
         self._replicas = replicas
         self._probes = probes
         self._secrets = secrets
+        self._receiver = receiver
+        self._publisher = publisher
         self._tokens = tokens
         self._edge_url = edge_url
         self._clock = clock
@@ -93,6 +99,8 @@ class Acts:
             case StopIt(replica, grace_s, reason, stacks):
                 _log.info("stopping", replica=replica, grace_s=grace_s, reason=reason)
                 return self._stop(replica, grace_s, stacks=stacks)
+            case PublishIt():
+                return self._publisher.publish(action)
             case ForgetIt(replica):
                 return within(self._clock, _CALL_S, self._driver.forget(replica))
             case AdmitIt(replica, access):
@@ -124,7 +132,7 @@ class Acts:
 
     async def _start(self, plan: Plan, spec: ReplicaSpec) -> None:
         try:
-            values = await self._secrets.of(spec)
+            values = await self._secrets_of(spec)
         except KaonError as error:
             self._refused[spec.id] = RefusedStart(Phase.STARTING, f"Its secrets are not available: {error.cause}")
             return
@@ -140,6 +148,16 @@ class Acts:
             self._refused[spec.id] = RefusedStart(Phase.STARTING, f"The place cannot be reached: {error.cause}")
         except Exception as error:
             self._refused[spec.id] = RefusedStart(Phase.CRASHED, cause_of(error))
+
+    async def _secrets_of(self, spec: ReplicaSpec) -> SecretValues:
+        """The secrets of a workload. Those of a job are always fetched: an attempt that the control plane does not
+        want any more is not started by an older plan."""
+        if spec.kind is WorkloadKind.SERVICE:
+            return await self._secrets.of(spec)
+        values = await self._receiver.attempt_secrets(spec.id)
+        for value in values.values():
+            log.hide_secret(value)
+        return values
 
     async def _stop(self, replica: str, grace_s: float, *, stacks: bool) -> None:
         if stacks:

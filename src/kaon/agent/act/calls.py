@@ -36,7 +36,7 @@ class LogsCall(Model):
         return _ALL_LINES if filtered and self.tail else self.tail
 
     def selects(self, line: LogLine, now: float) -> bool:
-        """Whether a line is one of those asked for."""
+        """Whether a line passes the filters."""
         oldest = None if self.since_s is None else now - self.since_s
         return line.matches(oldest=oldest, grep=self.grep, level=self.level)
 
@@ -49,14 +49,14 @@ class ShadowCall(Model):
 
 
 async def compared(call: ShadowCall, shadows: Shadows) -> AsyncIterator[bytes]:
-    """One line: the `ShadowReport` of that deployment."""
+    """One line: the `ShadowReport` of the deployment."""
     yield shadows.report(call.workspace, call.deployment).model_dump_json().encode() + b"\n"
 
 
 async def logs(call: LogsCall, driver: Driver, now: float) -> AsyncIterator[bytes]:
     """The lines requested, as NDJSON of `LogLine`. `now` is in epoch seconds.
 
-    An empty line is sent every few seconds while there is no other: only a writer notices that the reader has left.
+    An empty line is sent every few seconds without another one: only by writing is it noticed that the reader has left.
     """
     async for line in _merged(driver, call) if call.follow else _in_turn(driver, call, now):
         if line is None:
@@ -66,7 +66,7 @@ async def logs(call: LogsCall, driver: Driver, now: float) -> AsyncIterator[byte
 
 
 async def _in_turn(driver: Driver, call: LogsCall, now: float) -> AsyncIterator[LogLine]:
-    """The last lines asked for of each replica."""
+    """The last `tail` lines of each replica that pass the filters."""
     for replica in call.replicas:
         selected: deque[LogLine] = deque(maxlen=call.tail)
         async for line in driver.logs(replica, tail=call.lines_read, follow=False):

@@ -23,13 +23,13 @@ LOOK_S = 1.0
 """How long an observation may take before the last one counts."""
 
 GIVE_UP_S = 30.0
-"""After how long without an answer the observation is repeated."""
+"""How long a late observation is awaited before it is repeated."""
 
 HEALTH_EVERY_S = 5.0
 _SETTLE_S = 0.02
 """Between two observations: changes that come in a burst are taken together."""
 
-_ASK_S = 5.0
+_HEALTH_LIMIT_S = 5.0
 _AGAIN = Backoff(first_s=0.1, cap_s=5.0)
 _T = TypeVar("_T")
 
@@ -46,7 +46,7 @@ class GuardedDriver:
         self._changed = changed
         self._last: PlaceObservation | None = None
         self._looking: asyncio.Future[PlaceObservation] | None = None
-        self._asked_at = 0.0
+        self._observing_since = 0.0
         self._failure = ""
         self._health = PlaceHealth()
 
@@ -61,7 +61,7 @@ class GuardedDriver:
         """Follow the driver until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
-            group.create_task(self._ask_health())
+            group.create_task(self._follow_health())
 
     async def found(self) -> PlaceObservation:
         """The first observation: an agent that starts decides nothing before it has one."""
@@ -76,14 +76,14 @@ class GuardedDriver:
     async def observe(self) -> PlaceObservation:
         """The current observation, or the last one. Takes at most `LOOK_S`, and no time while a late one is pending."""
         if self._looking is None:
-            self._asked_at = self._clock.monotonic()
+            self._observing_since = self._clock.monotonic()
             self._looking = asyncio.ensure_future(self._driver.observe())
             await self._wait(self._looking, LOOK_S)
             if not self._looking.done():
                 self._looking.add_done_callback(self._late)
         if not self._looking.done():
             self._note("It does not answer.")
-            if self._clock.monotonic() - self._asked_at > GIVE_UP_S:
+            if self._clock.monotonic() - self._observing_since > GIVE_UP_S:
                 self._looking.cancel()
                 self._looking = None
         else:
@@ -104,7 +104,7 @@ class GuardedDriver:
         return {id_: None if isinstance(one, BaseException) else one for id_, one in zip(ids, found, strict=True)}
 
     async def close(self) -> None:
-        """Leave everything as it is."""
+        """Cancel the observation in progress; replicas go on running."""
         if self._looking:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -127,10 +127,10 @@ class GuardedDriver:
                 self._changed.set()
             await self._clock.sleep(delay_s(_AGAIN, failures, random.random()) if failures else _SETTLE_S)  # noqa: S311
 
-    async def _ask_health(self) -> None:
+    async def _follow_health(self) -> None:
         while True:
             try:
-                self._health = await within(self._clock, _ASK_S, self._driver.health())
+                self._health = await within(self._clock, _HEALTH_LIMIT_S, self._driver.health())
             except Exception as error:
                 self._health = PlaceHealth(state=PlaceState.UNAVAILABLE, reason=cause_of(error))
             await self._clock.sleep(HEALTH_EVERY_S)
@@ -164,5 +164,5 @@ async def within(clock: Clock, limit_s: float, work: Coroutine[Any, Any, _T]) ->
 
 
 def cause_of(error: BaseException) -> str:
-    """The cause of an error, for people."""
+    """The cause of an error as text."""
     return error.cause if isinstance(error, KaonError) else repr(error)

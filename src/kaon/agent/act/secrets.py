@@ -1,7 +1,7 @@
-"""The secrets of replicas, as the control plane told them: in memory only, and out of every log.
+"""The secrets of replicas, fetched from the control plane: kept in memory only, and hidden in every log.
 
-Those of a replica that stands by are fetched ahead, and again when the plan says that they have another version, so
-that callers who wait for it do not wait for them. All others are asked for at each start.
+Those of a standby replica are fetched ahead, and again when the plan has another version of them, so that callers do
+not wait for them. All others are fetched at each start.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ SecretValues = dict[str, str]
 
 
 class Secrets:
-    """What is known of the secrets of a plan's replicas."""
+    """The secrets of a plan's replicas."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
-        self._known: dict[str, tuple[str, SecretValues]] = {}
+        self._fetched: dict[str, tuple[str, SecretValues]] = {}
 
     def keep(self, specs: Iterable[ReplicaSpec]) -> None:
-        """Forget those of all other replicas."""
+        """Delete the secrets of all other replicas."""
         wanted = {spec.id for spec in specs}
-        self._known = {id_: known for id_, known in self._known.items() if id_ in wanted}
+        self._fetched = {id_: fetched for id_, fetched in self._fetched.items() if id_ in wanted}
 
     def lacks(self, spec: ReplicaSpec) -> bool:
-        """Whether nothing is known of a replica's, or only an older version."""
-        known = self._known.get(spec.id)
-        return bool(spec.secrets) and (known is None or known[0] != spec.secrets_version)
+        """Whether the secrets of a replica must be fetched: there are none yet, or those of another version."""
+        fetched = self._fetched.get(spec.id)
+        return bool(spec.secrets) and (fetched is None or fetched[0] != spec.secrets_version)
 
     async def of(self, spec: ReplicaSpec) -> SecretValues:
-        """Fresh ones, or those of its last start when the control plane is away. Raises `Unavailable`, `NotFound`."""
+        """The secrets of a replica; those of its last start while the control plane cannot be reached.
+
+        Raises `Unavailable` or `NotFound`.
+        """
         if not spec.secrets:
             return {}
         if spec.secrets_version and not self.lacks(spec):
-            return self._known[spec.id][1]
+            return self._fetched[spec.id][1]
         try:
             values = await self._control.secrets(spec.id)
         except Unavailable:
-            if spec.id not in self._known:
+            if spec.id not in self._fetched:
                 raise
-            return self._known[spec.id][1]
+            return self._fetched[spec.id][1]
         for value in values.values():
             log.hide_secret(value)
-        self._known[spec.id] = (spec.secrets_version, values)
+        self._fetched[spec.id] = (spec.secrets_version, values)
         return values

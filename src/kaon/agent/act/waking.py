@@ -1,10 +1,10 @@
 """Waking from zero: sets what the activator holds, from the plan and the statuses of replicas.
 
-A caller is checked as a replica would check it, with the same access list. The page `/docs`, which is open to
-everybody, is answered here and wakes nothing.
+A caller is checked as a replica would check it, with the same access list. The page `/docs`, which needs no key, is
+answered here and wakes nothing.
 
-Held calls are refused early when waiting is useless: when every replica has failed for good, and has been so for a
-moment in which the control plane could have rolled back.
+Held calls are refused early when waiting is useless: when every replica has failed for good, for long enough that the
+control plane could have rolled back.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ OPEN_AGAIN_S = 5.0
 CONFIG_RETRY_S, CRASH_RETRY_S = 30.0, 10.0
 """The Retry-After of callers: about when the agent repeats the start."""
 
-_TROUBLE = (Phase.CONFIG_ERROR, Phase.CRASHED, Phase.NO_CAPACITY)
-_REASON_MOST = 200
+_FAILED = (Phase.CONFIG_ERROR, Phase.CRASHED, Phase.NO_CAPACITY)
+_REASON_LENGTH = 200
 
 _log = log.get("agent.waking")
 
@@ -52,7 +52,7 @@ class HeldRoute:
     """Checks callers as a replica of the deployment would."""
 
     def __init__(self, access: Access, clock: Clock) -> None:
-        self.gate = AccessList(access, clock)
+        self.access = AccessList(access, clock)
 
     def admit(self, head: Head) -> ActivatorResponse | None:
         """See `CallerCheck`."""
@@ -63,7 +63,7 @@ class HeldRoute:
         if fields.get(b"upgrade", b"").lower() == b"websocket":
             check_origin(fields)
             fields = with_key(fields)
-        self.gate.check(fields.get(b"authorization"))
+        self.access.check(fields.get(b"authorization"))
         return None
 
 
@@ -71,7 +71,7 @@ class Waking:
     """Configures the activator."""
 
     def __init__(self, layout: Layout, clock: Clock) -> None:
-        """`layout` says where the edge looks for the activator's sockets."""
+        """`layout` has the paths of the activator's sockets."""
         self._layout = layout
         self._clock = clock
         self._activator = Activator(clock)
@@ -103,7 +103,7 @@ class Waking:
         return self._activator.turned_away
 
     async def follow(self, plan: Plan) -> None:
-        """Let calls wait exactly where the plan says so."""
+        """Hold calls of the routes whose plan has `hold_s`."""
         if plan is self._plan and self._clock.monotonic() < self._again_at:
             return
         self._again_at = math.inf
@@ -111,18 +111,18 @@ class Waking:
         for key, route in routes.items():
             await self._open(key, route, plan.access.get("/".join(key), Access()))
         for key in self._activator.rooms - routes.keys():
-            self._activator.close(key, _not_any_more(key, plan))
+            self._activator.close(key, _closed_because(key, plan))
         self._weighted = {
             (r.workspace, r.deployment): {b.revision for b in r.backends if b.weight} for r in plan.routes
         }
         self._plan = plan
 
     async def _open(self, key: DeploymentKey, route: Route, access: Access) -> None:
-        door = self._routes.setdefault(key, HeldRoute(access, self._clock))
-        if door.gate.version != access.version:
-            door.gate.put(access)
+        held = self._routes.setdefault(key, HeldRoute(access, self._clock))
+        if held.access.version != access.version:
+            held.access.put(access)
         try:
-            await self._activator.open(key, self._layout.activator(*key), HoldTerms(door, route.hold_s))
+            await self._activator.open(key, self._layout.activator(*key), HoldTerms(held, route.hold_s))
         except OSError as error:
             self._again_at = self._clock.monotonic() + OPEN_AGAIN_S
             _log.error("calls cannot be held", deployment="/".join(key), error=str(error))
@@ -130,57 +130,63 @@ class Waking:
     def update(
         self, endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]], statuses: Sequence[ReplicaStatus]
     ) -> None:
-        """Who is ready, and how those are that are not."""
+        """Set the ready replicas, and the statuses of all."""
         for key in self._routes.keys() - self._activator.rooms:
             del self._routes[key]
-        for key, door in self._routes.items():
+        for key, route in self._routes.items():
             ready = [endpoint.address for endpoint in self._chosen(key, endpoints.get(key, ()))]
-            mine = [s for s in statuses if (s.workspace, s.deployment) == key and s.phase is not Phase.DRAINING]
-            reason = said(mine, public=door.gate.public)
-            self._activator.set_replicas(key, ready, reason, trouble(key, mine, reason, self._clock.now()))
+            replicas = [s for s in statuses if (s.workspace, s.deployment) == key and s.phase is not Phase.DRAINING]
+            reason = waiting_reason(replicas, public=route.access.public)
+            self._activator.set_replicas(key, ready, reason, refusal(key, replicas, reason, self._clock.now()))
 
     def _chosen(self, key: DeploymentKey, ready: Sequence[ReplicaEndpoint]) -> Sequence[ReplicaEndpoint]:
-        """Of the ready replicas those of revisions that get a share of the traffic; all, when none of these is."""
+        """The ready replicas of revisions that get a share of the traffic; all ready ones when those have none."""
         weighted = self._weighted.get(key, set())
         return [endpoint for endpoint in ready if endpoint.revision in weighted] or ready
 
 
-def _not_any_more(key: DeploymentKey, plan: Plan) -> KaonError | None:
-    """Why those who wait need not: nobody will come. None when replicas are to run all the same."""
+def _closed_because(key: DeploymentKey, plan: Plan) -> KaonError | None:
+    """The refusal of waiting calls whose route holds none any more; None when the plan still has replicas."""
     if any((replica.workspace, replica.deployment) == key for replica in plan.replicas):
         return None
     if any((route.workspace, route.deployment) == key for route in plan.routes):
         return StartFailed(f"The deployment {key[1]} was switched off.", hint=f"kaon scale {key[1]} 1")
-    return NotFound("Nothing is deployed at this path any more.", hint="See what there is: kaon ps")
+    return NotFound("The deployment at this path was deleted.", hint="List the deployments: kaon ps")
 
 
-def said(replicas: Sequence[ReplicaStatus], *, public: bool) -> str:
-    """One sentence on the replica that says most about why none is ready; empty when there is none.
+def waiting_reason(replicas: Sequence[ReplicaStatus], *, public: bool) -> str:
+    """Why no replica is ready, by the one in the worst state; empty when there is none.
 
-    What a service wrote or raised is for callers with a key only, and of a crash not even for them: lines of a log
-    are for those who may read it.
+    Texts of the service are shown to callers with a key only, and those of a crash to none: they are lines of its log,
+    which callers may not read.
     """
     if not replicas:
         return ""
-    worst = max(replicas, key=lambda r: (r.phase in _TROUBLE, r.restarts, r.since))
+    worst = max(replicas, key=lambda r: (r.phase in _FAILED, r.restarts, r.since))
     match worst.phase:
         case Phase.CONFIG_ERROR if not public and worst.reason:
-            first = log.blot(worst.reason.splitlines()[0])[:_REASON_MOST]
+            first = log.blot(worst.reason.splitlines()[0])[:_REASON_LENGTH]
             return f"The service cannot start as configured: {first}"
         case Phase.CONFIG_ERROR:
             return "The service cannot start as configured."
         case Phase.CRASHED:
-            code = "" if worst.exit_code is None else f" with exit code {worst.exit_code}"
-            times = f", {worst.restarts + 1} times" if worst.restarts else ""
-            return f"The service ends at its start{code}{times}."
+            return _crash_reason(worst.exit_code, worst.restarts + 1)
         case Phase.NO_CAPACITY:
-            return "There is no room for another replica."
+            return "The cloud has no capacity for another replica."
         case _:
             return f"A replica is {worst.phase.value.lower()}."
 
 
-def trouble(key: DeploymentKey, replicas: Sequence[ReplicaStatus], reason: str, now: float) -> KaonError | None:
-    """Why waiting is of no use; None while it may be. `now` in epoch seconds."""
+def _crash_reason(code: int | None, times: int) -> str:
+    if code is None:
+        return f"The service ends at its start, {times} times." if times > 1 else "The service ends at its start."
+    if times > 1:
+        return f"The service ends at its start with exit code {code}, {times} times."
+    return f"The service ends at its start with exit code {code}."
+
+
+def refusal(key: DeploymentKey, replicas: Sequence[ReplicaStatus], reason: str, now: float) -> KaonError | None:
+    """The refusal of calls that wait in vain; None while a replica may become ready. `now`: epoch seconds."""
     if not replicas or not all(_hopeless(replica, now) for replica in replicas):
         return None
     config = any(replica.phase is Phase.CONFIG_ERROR for replica in replicas)

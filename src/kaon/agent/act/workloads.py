@@ -40,9 +40,11 @@ def workload_of(
         prefix=prefix_of(spec.workspace, spec.deployment),
         edge_url=edge_url,
         control_token=control_token,
+        datasets=spec.datasets,
         cpus=spec.resources.cpus,
         memory_bytes=spec.resources.memory_bytes,
         drain_s=spec.drain_s,
+        call=next((attempt.call for attempt in plan.attempts if attempt.replica.id == spec.id), None),
     )
     return Workload(spec=spec, launch=launch, secrets=values)
 
@@ -64,11 +66,11 @@ class ControlTokens:
         """Tokens by the key in `file`, which is made when it does not exist. Raises OSError."""
         with contextlib.suppress(FileExistsError):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            beside = file.with_suffix(".new")
-            beside.unlink(missing_ok=True)
-            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            new = file.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
                 opened.write(secrets.token_bytes(_KEY_BYTES))
-            os.link(beside, file)
+            os.link(new, file)
         file.with_suffix(".new").unlink(missing_ok=True)
         return cls(file.read_bytes(), addresses)
 

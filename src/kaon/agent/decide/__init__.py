@@ -1,1 +1,1 @@
-"""What the agent does next: pure functions of the plan, of what it sees and of what it remembers."""
+"""What the agent does next: pure functions of the plan, the observations and the history."""

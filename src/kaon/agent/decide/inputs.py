@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from kaon.drivers.port import ReplicaObservation
 from kaon.laws.backoff import Backoff, delay_s
 from kaon.types.flight import Flight
+from kaon.types.job import PlannedAttempt
 from kaon.types.key import Access
 from kaon.types.knobs import LEASE_S, Knobs
 from kaon.types.launch import ReplicaHealth
@@ -74,6 +75,8 @@ class AgentInputs:
     busy: frozenset[str] = frozenset()  # replicas with an operation in progress
     at_edge: frozenset[str] | None = None  # replicas in the edge's last configuration; None: it had none yet
     edge_busy: frozenset[str] = frozenset()  # replicas with open requests of the edge
+    acknowledged: frozenset[str] = frozenset()  # attempts whose end is published, or not wanted
+    output_bytes: Mapping[str, int] = field(default_factory=dict)  # attempt -> how much its outputs have
     answered_at: float = -math.inf  # when the control plane last answered
 
     @property
@@ -162,7 +165,20 @@ class RefuseIt:
     refusals: Refusals
 
 
-Action = StartIt | StopIt | ForgetIt | AdmitIt | TuneIt | RefuseIt
+@dataclass(frozen=True)
+class PublishIt:
+    """Publish the end of an attempt, with what it has made if it succeeded."""
+
+    replica: str
+    planned: PlannedAttempt
+    observation: ReplicaObservation | None
+    """None: its process never began."""
+    reason: str = ""
+    """Why it failed; '': its exit code is 0."""
+    timed_out: bool = False
+
+
+Action = PublishIt | StartIt | StopIt | ForgetIt | AdmitIt | TuneIt | RefuseIt
 
 
 def kind_of(action: Action) -> str:

@@ -22,7 +22,7 @@ from kaon.types.plan import Plan
 from kaon.types.refusals import Refusals
 from kaon.types.replica import ReplicaSpec
 
-NOBODY = Access().named()
+NO_CALLERS = Access().named()
 NOTHING_REFUSED = Refusals().named()
 _NO_KNOBS = PlannedKnobs().named()
 
@@ -49,12 +49,12 @@ def messages(
 
 def _admit(plan: Plan, spec: ReplicaSpec, health: ReplicaHealth) -> Action | None:
     """Sends the access list when another one is in force."""
-    access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NOBODY)
+    access = plan.access.get(f"{spec.workspace}/{spec.deployment}", NO_CALLERS)
     return AdmitIt(spec.id, access) if health.access != access.version else None
 
 
 def _refuse(spec: ReplicaSpec, health: ReplicaHealth, inputs: AgentInputs) -> Action | None:
-    """Sends the requests to refuse when others are in force. A replica without a version does not know refusals."""
+    """Sends the requests to refuse when others are in force. A replica without a version does not support refusals."""
     wanted = inputs.refusals.get((spec.workspace, spec.deployment), NOTHING_REFUSED)
     return RefuseIt(spec.id, wanted) if health.refusals not in ("", wanted.version) else None
 
@@ -62,7 +62,7 @@ def _refuse(spec: ReplicaSpec, health: ReplicaHealth, inputs: AgentInputs) -> Ac
 def _tune(
     plan: Plan, spec: ReplicaSpec, health: ReplicaHealth, history: ReplicaHistory, inputs: AgentInputs
 ) -> tuple[ReplicaHistory, Action | None]:
-    """Sends knobs when others are in force. A replica that reports no version does not know knobs."""
+    """Sends knobs when others are in force. A replica that reports no version does not support knobs."""
     planned = plan.knobs.get(f"{spec.workspace}/{spec.deployment}", _NO_KNOBS)
     if history.ended_with and (planned.trial is None or planned.trial.version != history.ended_with):
         history = replace(history, ended_with="")

@@ -11,6 +11,7 @@ For each replica on its own:
                                when it hangs                                    `liveness`
     not wanted, running        out of the edge; stopped once the edge has released it and it is idle   `unwanted`
     not wanted, ended          forgotten
+    an attempt of a job        started once, stopped when its time is over, published   `attempts`
 
 A running replica is sent its access list, the requests to refuse, and its knobs, each when the version that it reports
 is another one (`messages`). A trial's knobs are a lease: they apply only while the control plane answers, so they end
@@ -29,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kaon.agent.decide.attempts import follow_attempt
 from kaon.agent.decide.inputs import (
     Action,
     AgentInputs,
@@ -65,13 +67,17 @@ class AgentDecision:
 
 def step(plan: Plan, inputs: AgentInputs, histories: Mapping[str, ReplicaHistory]) -> AgentDecision:
     """Decide for every replica in the plan or in the place."""
-    wanted = {spec.id: spec for spec in plan.replicas}
+    attempts = {attempt.replica.id: attempt for attempt in plan.attempts}
+    wanted = {spec.id: spec for spec in plan.replicas} | {id_: planned.replica for id_, planned in attempts.items()}
     actions: list[Action] = []
     updated: dict[str, ReplicaHistory] = {}
     waiting: list[float] = []
     for id_ in sorted({*wanted, *inputs.observed}):
         history, observation = histories.get(id_, ReplicaHistory(since=inputs.wall)), inputs.observed.get(id_)
-        if id_ in wanted:
+        if id_ in attempts:
+            history, action = follow_attempt(history, attempts[id_], observation, inputs)
+            needed = [] if action is None else [action]
+        elif id_ in wanted:
             history, action = want(replace(history, spec=wanted[id_]), wanted[id_], observation, inputs)
             needed = [] if action is None else [action]
             if action is None and (health := reachable(wanted[id_], observation, history, inputs)):

@@ -1,8 +1,8 @@
 """Replicas that the agent starts ahead of the plan, for callers that wait.
 
-The plan names them (`Plan.standby`), and the control plane plans the same ones as soon as it is told of the callers.
-That round trip takes some 30 ms, and forever while the control plane is away. So the agent starts them at once; the
-next plan decides.
+The plan has them (`Plan.standby`), and the control plane plans the same ones once the waiting callers are reported.
+That takes some 30 ms, and has no end while the control plane is unreachable. So the agent starts them at once; the next
+plan decides.
 """
 
 from __future__ import annotations
@@ -38,4 +38,4 @@ class Standby:
 def _started(plan: Plan, names: Collection[str]) -> Plan:
     parts = {name: plan.parts[name] for name in names}
     ahead = {name: part.model_copy(update={"replicas": (*part.replicas, part.standby)}) for name, part in parts.items()}
-    return Plan.of(plan.cloud, plan.grants, {**plan.parts, **ahead})
+    return Plan.of(plan.cloud, plan.grants, {**plan.parts, **ahead}, plan.attempts)

@@ -1,4 +1,4 @@
-"""What to do with a replica that the plan does not want any more: it drains, ends, and is forgotten. Pure."""
+"""What to do with a replica that is no longer in the plan: it drains, ends, and its files are deleted. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do with a replica that the plan wants. Pure."""
+"""What to do with a replica of the plan. Pure."""
 
 from __future__ import annotations
 

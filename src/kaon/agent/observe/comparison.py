@@ -12,11 +12,11 @@ from typing import Any
 from kaon.types.shadow import EXAMPLES, Difference, Example, Kept, ShadowReport
 
 PATIENCE_S = 90.0
-"""So long one side's answer waits for the other's: longer than most calls may take."""
+"""How long the answer of one side waits for that of the other: longer than most calls may take."""
 
 _PENDING = 20_000
 _PATHS = 200
-_TOLD_PATHS = 20
+_REPORTED_PATHS = 20
 _PATH_LENGTH = 120
 _SHOWN = 8
 _TEXT = 80
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"\[\d+\]")
 
 
 class Comparison:
-    """What was found of one shadow so far."""
+    """The comparison of one shadow so far."""
 
     def __init__(self, revision: int, now: float) -> None:
         self.revision = revision
@@ -38,12 +38,12 @@ class Comparison:
         self._shadow: OrderedDict[tuple[str, str], tuple[float, Kept]] = OrderedDict()
 
     def add(self, answer: Kept, now: float, *, shadow: bool) -> None:
-        """An answer of one side; compared as soon as the other's is here."""
-        mine, others = (self._shadow, self._serving) if shadow else (self._serving, self._shadow)
+        """Add an answer of one side. It is compared once the other side's is added."""
+        own, others = (self._shadow, self._serving) if shadow else (self._serving, self._shadow)
         key = (answer.request_id, answer.endpoint)
         other = others.pop(key, None)
         if other is None:
-            mine[key] = (now, answer)
+            own[key] = (now, answer)
             return
         self._compare(*((other[1], answer) if shadow else (answer, other[1])), now)
 
@@ -65,7 +65,7 @@ class Comparison:
             matched=self._matched,
             differing=self._differing,
             missing=self._missing,
-            paths=dict(self._paths.most_common(_TOLD_PATHS)),
+            paths=dict(self._paths.most_common(_REPORTED_PATHS)),
             examples=tuple(reversed(self._examples)),
         )
 
@@ -112,7 +112,7 @@ def _within(path: str, serving: Any, shadow: Any) -> Iterator[Difference]:
         case list(), list():
             yield Difference(path=f"{path}.length".lstrip("."), serving=len(serving), shadow=len(shadow))
         case _ if not _same(serving, shadow):
-            yield Difference(path=path or "body", serving=_told(serving), shadow=_told(shadow))
+            yield Difference(path=path or "body", serving=_shown(serving), shadow=_shown(shadow))
 
 
 def _same(serving: Any, shadow: Any) -> bool:
@@ -122,7 +122,7 @@ def _same(serving: Any, shadow: Any) -> bool:
     return type(serving) is type(shadow) and bool(serving == shadow)
 
 
-def _told(value: Any) -> Any:
+def _shown(value: Any) -> Any:
     """The value as an example shows it: short."""
     if value is _MISSING:
         return None

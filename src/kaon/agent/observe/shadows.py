@@ -1,7 +1,7 @@
-"""Compares a shadow's answers with those that callers got: both sides' replicas keep some, and are asked every second.
+"""Compares a shadow's answers with those that callers got: replicas of both keep some, which are read each second.
 
-Replicas are told to keep answers for a while only, again and again, so that they stop by themselves when this agent
-does. Of a busy service a smaller share is kept, so that the work stays bounded.
+Replicas are asked to keep answers for a limited time, and asked again before it ends, so that they stop by themselves
+when this agent stops. A busy service keeps a smaller share, so that the work stays bounded.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _MOST_RPS = 300.0
 
 
 class AnswerSource(Protocol):
-    """Replicas that keep answers, on their control sockets. Both raise `Unavailable` when one does not listen."""
+    """Replicas that keep answers, on their control sockets. Methods raise `Unavailable` when one does not answer."""
 
     async def sample(self, address: Address, sampling: Sampling) -> None:
-        """Tell a replica of which calls to keep the answers."""
+        """Set the share of calls whose answers a replica keeps."""
         ...
 
     async def answers(self, address: Address, after: int) -> KeptAnswers:
-        """The answers that it kept after that number."""
+        """The answers kept after number `after`."""
         ...
 
     def let_go(self, address: Address) -> None:
@@ -54,17 +54,17 @@ class _Watch:
 
 
 class Shadows:
-    """All shadows of one cloud."""
+    """The shadows of one cloud."""
 
     def __init__(self, replicas: AnswerSource, clock: Clock) -> None:
         self._replicas = replicas
         self._clock = clock
         self._watched: dict[DeploymentKey, _Watch] = {}
-        self._asked: set[Address] = set()
+        self._connected: set[Address] = set()
         """Replicas to which a connection may be open."""
 
     def follow(self, routes: Iterable[Route], endpoints: Mapping[DeploymentKey, Sequence[ReplicaEndpoint]]) -> None:
-        """Compare exactly these routes' shadows, by the replicas that are behind the edge now."""
+        """Set the routes whose shadows are compared, and the replicas behind the edge."""
         found: dict[DeploymentKey, _Watch] = {}
         for route in routes:
             if route.mirror is None:
@@ -73,9 +73,9 @@ class Shadows:
             watch = self._watched.get(key)
             if watch is None or watch.comparison.revision != number:
                 watch = _Watch(Comparison(number, self._clock.now()))
-            there = [e for e in endpoints.get(key, ()) if e.control_address]
-            watch.serving = tuple(str(e.control_address) for e in there if e.revision != number)
-            watch.shadow = tuple(str(e.control_address) for e in there if e.revision == number)
+            reachable = [e for e in endpoints.get(key, ()) if e.control_address]
+            watch.serving = tuple(str(e.control_address) for e in reachable if e.revision != number)
+            watch.shadow = tuple(str(e.control_address) for e in reachable if e.revision == number)
             found[key] = watch
         self._watched = found
 
@@ -88,27 +88,27 @@ class Shadows:
             await self._clock.sleep(LOOK_S)
 
     def report(self, workspace: str, deployment: str) -> ShadowReport:
-        """What was found of a deployment's shadow."""
+        """The report of a deployment's shadow; an empty one when it has none."""
         watch = self._watched.get((workspace, deployment))
         return watch.comparison.report() if watch else ShadowReport()
 
     def _let_go(self) -> None:
-        """Forget replicas that are compared no longer, and close what is open to them."""
+        """Close the connections to replicas that are no longer compared."""
         wanted = {address for watch in self._watched.values() for address in (*watch.serving, *watch.shadow)}
-        for address in self._asked - wanted:
+        for address in self._connected - wanted:
             self._replicas.let_go(address)
-        self._asked &= wanted
+        self._connected &= wanted
         for watch in self._watched.values():
-            for known in (watch.renewed_at, watch.read):
-                for address in known.keys() - wanted:
-                    del known[address]
+            for by_address in (watch.renewed_at, watch.read):
+                for address in by_address.keys() - wanted:
+                    del by_address[address]
 
     async def _look(self, watch: _Watch) -> None:
         if not watch.serving or not watch.shadow:
             return
         busiest = 0
         for address in (*watch.serving, *watch.shadow):
-            self._asked.add(address)
+            self._connected.add(address)
             with contextlib.suppress(Unavailable):
                 await self._renew(watch, address)
                 kept = await self._read(watch, address)
@@ -126,7 +126,7 @@ class Shadows:
             watch.renewed_at[address] = now
 
     async def _read(self, watch: _Watch, address: Address) -> int:
-        """Compare what a replica kept since the last look; how much that was."""
+        """Compare the answers that a replica kept since the last look; returns how many it sampled."""
         before = watch.read.get(address, 0)
         kept = await self._replicas.answers(address, before)
         watch.read[address] = kept.until

@@ -1,7 +1,7 @@
 """What starts take, part by part, from the phases that a replica goes through. Pure.
 
-A start begins when the replica is first told of, or leaves a phase in which it ended; time in back-off is not part of
-it. A replica that was ready when it was first seen tells nothing: who knows when it began.
+A start begins when the replica is first reported, or leaves a phase in which it ended; time in back-off is not part of
+it. Of a replica that was ready when it was first reported no start is measured, as its beginning is unknown.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStart:
-    """A start under way: the part that it is in, since when, and what the parts before took."""
+    """A start in progress: its current part, since when, and the duration of each part so far."""
 
     part: int
     since: float
     took_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def entered(self, part: int, at: float) -> ReplicaStart:
-        """Time up to `at` was of the part until now. One that went back (it does not answer any more) goes on."""
+        """The start after `part` began at `at`: the time since the previous change is added to the previous part."""
         took = list(self.took_s)
         took[self.part] += max(0.0, at - self.since)
         return ReplicaStart(part, at, (took[0], took[1], took[2]))
@@ -41,7 +41,7 @@ Starts = Mapping[str, ReplicaStart | None]
 
 
 def follow(starts: Starts, statuses: Iterable[ReplicaStatus]) -> tuple[Starts, dict[str, ColdStart]]:
-    """The starts that are under way now, and what those took that are over since."""
+    """The starts in progress, and the durations of those that have ended since the last call."""
     after: dict[str, ReplicaStart | None] = {}
     done: dict[str, ColdStart] = {}
     for status in statuses:
@@ -50,7 +50,7 @@ def follow(starts: Starts, statuses: Iterable[ReplicaStatus]) -> tuple[Starts, d
             if status.id in starts and start is None and status.phase is Phase.STARTING and status.reason:
                 after[status.id] = None  # it was ready, and does not answer for a moment
             else:
-                after[status.id] = _went_on(start, part, status.since)
+                after[status.id] = _continued(start, part, status.since)
             continue
         after[status.id] = None
         if start is not None and status.phase is Phase.READY:
@@ -59,7 +59,7 @@ def follow(starts: Starts, statuses: Iterable[ReplicaStatus]) -> tuple[Starts, d
     return after, done
 
 
-def _went_on(start: ReplicaStart | None, part: int, since: float) -> ReplicaStart:
+def _continued(start: ReplicaStart | None, part: int, since: float) -> ReplicaStart:
     if start is None:
         return ReplicaStart(part, since)
     return start if start.part == part else start.entered(part, since)

@@ -1,7 +1,7 @@
 """What the edge counted between two readings, by revision. Pure.
 
-Requests that are no calls (refused for their key or origin, documents) are counted by the edge like any other; replicas
-and activator count them apart, so they can be subtracted.
+The edge also counts requests that are no calls (refused for their key or origin, or for documents); replicas and
+activator count these separately, so they can be subtracted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kaon.types.traffic import LatencyCounts
 Works = Mapping[RevisionKey, Sequence[WorkDone | None]]
 
 _EDGE_CLASS = {"429": "shed"}
-"""The class in a sample of answers that replicas count apart."""
+"""Class in a replica's figures -> class in a sample, where they differ."""
 _ARRIVALS, _ANSWERS = "arrivals", "answers"
 
 
@@ -38,10 +38,10 @@ class EdgeTraffic:
             self.codes[name] = self.codes.get(name, 0) + answers
 
     def subtract(self, name: str, most: int) -> int:
-        """Subtract from a class of answers, from the arrivals, or from the times of answers, as far as there are any;
-        returns how many there were.
+        """Subtract at most `most` from a class of answers, the arrivals, or the times of answers; returns how many were
+        subtracted.
 
-        Of times the shortest are subtracted: what is no call is answered at once.
+        The shortest times are subtracted first: requests that are no calls are answered at once.
         """
         if name == _ANSWERS:
             return self._subtract_times(most)
@@ -67,15 +67,15 @@ class EdgeTraffic:
 
 @dataclass(frozen=True)
 class EdgeHistory:
-    """What is carried over from the readings before."""
+    """What is carried over from earlier readings."""
 
     counts: EdgeCounts
     arrived: Mapping[str, int]
     """Cluster -> attempts less retries, the most so far: a retry is counted before its attempt."""
     refusals: Mapping[RevisionKey, int] = field(default_factory=dict)
-    """503 that replicas have counted and the edge had not when it was read."""
+    """Answers with 503 that replicas had counted when the edge was read, and the edge had not."""
     not_calls: Mapping[RevisionKey, Mapping[str, int]] = field(default_factory=dict)
-    """In the same way, answers to requests that are no calls, by class."""
+    """The same for answers to requests that are no calls, by class."""
 
 
 def first(edge: EdgeCounts) -> EdgeHistory:
@@ -120,7 +120,7 @@ def _counted(
             continue
         part = found[key]
         most = history.arrived.get(name, 0) if name in before else 0
-        if after.attempts < was.attempts:  # another cluster of the same name
+        if after.attempts < was.attempts:  # a new cluster of the same name
             most = 0
         part.arrivals += max(0, arrived[name] - most)
         arrived[name] = max(arrived[name], most)

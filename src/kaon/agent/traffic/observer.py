@@ -1,9 +1,8 @@
 """Counts the traffic once a second, keeps half an hour of it, and sends the control plane what it lacks.
 
-A shell around `kaon.agent.traffic.sampling`. It works beside the agent's loops and never in their way: it has
-connections of its own, what it waits for is bounded, and what fails is tried again a second later. The answer to each
-post says how far the control plane has the samples; the next one goes on from there, so a gap, or a restart of either
-side, heals.
+A shell around `kaon.agent.traffic.sampling`. It never delays the agent's loops: it has connections of its own, its
+waits are bounded, and what fails is repeated a second later. The answer to each post has the time up to which the
+control plane has samples; the next post continues there, which closes gaps and outlives restarts of either side.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from kaon.types.traffic import ColdStart, Traffic, TrafficTaken
 
 EVERY_S = 1.0
 POST_BYTES = 512 * 1024
-"""A post is no longer than this, unless one moment alone is."""
+"""The most bytes of a post, unless a single moment has more."""
 _AWAY = Backoff(first_s=0.5, cap_s=5.0)
 
 _log = log.get("agent.observer")
@@ -48,7 +47,7 @@ Held = Callable[[], Mapping[str, int]]
 
 
 TurnedAway = Callable[[], Mapping[DeploymentKey, Mapping[str, int]]]
-"""Requests that were no calls and waited for no replica: class of the answer -> how many; running totals."""
+"""Answers of the activator to requests that are no calls, by class: running totals."""
 
 
 class TrafficCounter(Protocol):
@@ -60,14 +59,14 @@ class TrafficCounter(Protocol):
 
 
 class TrafficReceiver(Protocol):
-    """Replicas that tell of their work."""
+    """Replicas that report their figures."""
 
     async def figures(self, address: Address) -> ReplicaFigures:
         """The running sums of the replica at this control address. Raises `Unavailable`."""
         ...
 
     def let_go(self, address: Address) -> None:
-        """Drop what is kept for a replica that has ended."""
+        """Close the connection to a replica that has ended."""
         ...
 
 
@@ -75,12 +74,12 @@ class Post(Protocol):
     """The way to the control plane."""
 
     async def traffic(self, body: bytes) -> TrafficTaken:
-        """Send `Traffic` as JSON; what the control plane has then. Raises `KaonError`."""
+        """Send `Traffic` as JSON; returns what the control plane has now. Raises `KaonError`."""
         ...
 
 
 class Observer:
-    """One cloud's samples. `run` until cancelled; `update` it what there is."""
+    """The samples of one cloud. `run` until cancelled; `update` sets what to count."""
 
     def __init__(
         self,
@@ -114,7 +113,7 @@ class Observer:
         self._taken_s = 0.0
 
     def update(self, plan: Plan, running: Mapping[str, Address], statuses: Sequence[ReplicaStatus]) -> None:
-        """What there is to count: routes, control addresses of the replicas that run, how replicas are."""
+        """Set what to count: the plan's routes, control addresses of the running replicas, all replicas' statuses."""
         if plan is not self._plan:
             self._plan = plan
             self._served = frozenset(key for route in plan.routes for key in _served(route))
@@ -142,13 +141,13 @@ class Observer:
                 if self._plan is not None:
                     await self.sample()
                 failing = False
-            except Exception:  # whatever is wrong with counting, the cloud goes on
+            except Exception:  # the agent works without traffic counts
                 if not failing:
                     _log.exception("the traffic was not counted")
                 failing = True
 
     async def sample(self) -> None:
-        """Look once, and keep what there was since the last look."""
+        """Read once, and store the samples since the last reading."""
         look = await self._look()
         before = self._memory
         memory, samples = sampling.step(self._cloud, before, look)
@@ -163,12 +162,12 @@ class Observer:
     async def _look(self) -> TrafficReading:
         running, statuses, over = self._running, self._statuses, self._started
         edge = await self._counts()  # before the replicas: see `sampling`
-        told = await asyncio.gather(*(self._figures(address) for address in running.values()))
+        answers = await asyncio.gather(*(self._figures(address) for address in running.values()))
         return TrafficReading(
             at_s=self._clock.now(),
             now=self._clock.monotonic(),
             edge=edge,
-            figures={id_: figures for id_, figures in zip(running, told, strict=True) if figures is not None},
+            figures={id_: figures for id_, figures in zip(running, answers, strict=True) if figures is not None},
             replicas=statuses,
             served=self._served,
             held={_split(name): count for name, count in self._held().items()},
@@ -205,7 +204,7 @@ class Observer:
                 await self._clock.sleep(delay_s(_AWAY, failures, random.random()))  # noqa: S311
 
     async def send(self) -> bool:
-        """Post one part of what the control plane lacks; whether there is more that it would take."""
+        """Post some of the samples that the control plane lacks; returns whether it lacks more."""
         lacking = self.ring.moments(self._cloud, self._taken_s)
         if not lacking:
             return False

@@ -2,10 +2,10 @@
 
     step(cloud, history, reading) -> (history, samples)
 
-Each total restarts at its own time: with its process, with its cluster, with Envoy. What a sample then says is what was
-counted since, never a negative number. What was not read is None: an edge that does not answer makes no sample, and the
-next one spans the time between, unless that is too long for a rate to mean anything; replicas that do not answer leave
-their own counts out.
+Each total restarts at its own time: with its process, with its cluster, with Envoy. A sample then has what was counted
+since the restart, never a negative number. What was not read is None: while the edge does not answer no sample is made,
+and the next one spans the whole time, unless that is too long for a useful rate; counts of replicas that do not answer
+are left out.
 """
 
 from __future__ import annotations

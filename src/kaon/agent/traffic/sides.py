@@ -1,4 +1,4 @@
-"""What the replicas of a deployment did by the knobs that each has, while some or all of them try others. Pure."""
+"""The work of a deployment's replicas by the knobs that each has, while some or all of them try others. Pure."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _sides(sample: Sample, planned: PlannedKnobs, before: TrafficReading, look: 
     found: list[Side | None] = []
     for replica in look.replicas:
         if (replica.workspace, replica.deployment, replica.revision) == key:
-            found.append(_did(replica, before, look))
+            found.append(_work_of(replica, before, look))
             found.append(_ended(replica, earlier.get(replica.id), before.figures.get(replica.id), planned))
     return added(side for side in found if side is not None)
 
 
-def _did(replica: ReplicaStatus, before: TrafficReading, look: TrafficReading) -> Side | None:
-    """What it did since the look before; None when that is not known, or was done with two kinds of knobs."""
+def _work_of(replica: ReplicaStatus, before: TrafficReading, look: TrafficReading) -> Side | None:
+    """The work of a replica since the previous reading; None when it is unknown, or was done with two sets of knobs."""
     after, was = look.figures.get(replica.id), before.figures.get(replica.id)
     done = None if after is None else work(was, after, look.now - before.now)
     if after is None or done is None:
@@ -66,10 +66,10 @@ def _did(replica: ReplicaStatus, before: TrafficReading, look: TrafficReading) -
 def _ended(
     replica: ReplicaStatus, earlier: ReplicaStatus | None, was: ReplicaFigures | None, planned: PlannedKnobs
 ) -> Side | None:
-    """One that ran and ended by itself, out of memory included.
+    """A replica that ran and ended by itself, out of memory included.
 
-    One that should try something, or was last seen to, ended on that side: it may have taken its knobs since it was
-    read last, and be gone for that.
+    It counts for the trial when the plan gives it the trial's knobs or its last figures had them: it may have taken the
+    knobs after the last reading, and ended because of them.
     """
     if earlier is None or earlier.phase not in _ALIVE:
         return None

@@ -44,41 +44,41 @@ def works(before: TrafficReading, now: TrafficReading) -> dict[RevisionKey, list
 def work(before: ReplicaFigures | None, after: ReplicaFigures, span_s: float) -> WorkDone | None:
     """What a replica did between two readings; None when they are too far apart.
 
-    A replica that was not read before, or is another process now, did everything within `span_s`; the processor time
-    of its start is no work. A replica is as busy as its slots, or as its processors if these are busier: a handler that
-    never waits leaves most of a thousand slots free.
+    The work of a replica that was not read before, or is a new process, is all within `span_s`; the processor time of
+    its start does not count. A replica is as busy as its slots, or as its processors if these are busier: a handler
+    that never waits leaves most of a thousand slots free.
     """
-    anew = before is None or before.began_at != after.began_at
-    was = ReplicaFigures(began_at=after.began_at, at_s=after.at_s - span_s, cpu_s=after.cpu_s) if anew else before
-    assert was is not None
-    long_s = after.at_s - was.at_s
+    is_new = before is None or before.began_at != after.began_at
+    start = ReplicaFigures(began_at=after.began_at, at_s=after.at_s - span_s, cpu_s=after.cpu_s) if is_new else before
+    assert start is not None
+    long_s = after.at_s - start.at_s
     if not 0 < long_s <= LONGEST_SPAN_S:
         return None
-    slots_s, cpu_s = after.busy_s - was.busy_s, after.cpu_s - was.cpu_s
-    plain, plain_s = after.calls - was.calls, after.calls_s - was.calls_s
+    slots_s, cpu_s = after.busy_s - start.busy_s, after.cpu_s - start.cpu_s
+    plain, plain_s = after.calls - start.calls, after.calls_s - start.calls_s
     # Processor time beyond that of the batches belongs to the other calls, if there were any.
     plain_s = max(plain_s, min(cpu_s, long_s) - (slots_s - plain_s)) if plain else 0.0
     return WorkDone(
         queued=after.queued,
-        queue_s=max(0.0, after.queue_s - was.queue_s),
-        began=max(0, after.began - was.began),
+        queue_s=max(0.0, after.queue_s - start.queue_s),
+        began=max(0, after.began - start.began),
         busy_s=min(max(slots_s, cpu_s, 0.0), long_s),
-        refused=max(0, after.codes.get("503", 0) - was.codes.get("503", 0)),
-        not_calls={code: max(0, count - was.not_calls.get(code, 0)) for code, count in after.not_calls.items()},
-        batches=_more(was.batches, after.batches, max(0, plain), max(0.0, plain_s)),
+        refused=max(0, after.codes.get("503", 0) - start.codes.get("503", 0)),
+        not_calls={code: max(0, count - start.not_calls.get(code, 0)) for code, count in after.not_calls.items()},
+        batches=_more(start.batches, after.batches, max(0, plain), max(0.0, plain_s)),
     )
 
 
-def _more(was: Batches, now: Batches, calls: int, seconds: float) -> Batches:
+def _more(start: Batches, now: Batches, calls: int, seconds: float) -> Batches:
     """The batches since, with calls without batching as batches of one row.
 
     Squares of single calls are not summed: with any of them the variance is unknown, and 0.
     """
     return Batches(
-        count=max(0, now.count - was.count) + calls,
-        rows=max(0.0, now.rows - was.rows) + calls,
-        seconds=max(0.0, now.seconds - was.seconds) + seconds,
-        rows_squared=max(0.0, now.rows_squared - was.rows_squared) + calls,
-        rows_seconds=max(0.0, now.rows_seconds - was.rows_seconds) + seconds,
-        seconds_squared=0.0 if calls else max(0.0, now.seconds_squared - was.seconds_squared),
+        count=max(0, now.count - start.count) + calls,
+        rows=max(0.0, now.rows - start.rows) + calls,
+        seconds=max(0.0, now.seconds - start.seconds) + seconds,
+        rows_squared=max(0.0, now.rows_squared - start.rows_squared) + calls,
+        rows_seconds=max(0.0, now.rows_seconds - start.rows_seconds) + seconds,
+        seconds_squared=0.0 if calls else max(0.0, now.seconds_squared - start.seconds_squared),
     )

@@ -11,13 +11,15 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_valid
 
 from kaon.build.sources import find_target
 from kaon.cli.shared.assignments import model_of
-from kaon.errors import InvalidInput, KaonError, did_you_mean
+from kaon.errors import InvalidInput, KaonError, NotFound, did_you_mean
 from kaon.types.artifact import Consent
 from kaon.types.deployment import DeploymentSpec
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.model import Model, Name, from_request
 
+FILE = "kaon.yaml"
+_LIMIT_BYTES = 2**20
 Location = Sequence[str | int]
 _ANY_ARTIFACT = f"sha256:{'0' * 64}"
 """Stands for the artifact of a source that is not built yet."""
@@ -32,6 +34,8 @@ class Document(Model):
     source: str = Field(default="", description="'file.py:Class', relative to the file; built first.")
     include: tuple[str, ...] = Field(default=(), description="As `kaon deploy --include`.")
     allow: tuple[Consent, ...] = Field(default=(), description="As `kaon deploy --allow`.")
+    extras: tuple[str, ...] = Field(default=(), description="As `kaon deploy --extra`.")
+    groups: tuple[str, ...] = Field(default=(), description="As `kaon deploy --group`.")
     description: str = Field(default="", description="Of a workspace.")
     spec: dict[str, Any] = Field(default_factory=dict)
 
@@ -45,6 +49,40 @@ class Document(Model):
                 "secrets do not belong in files."
             )
         return word
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of a deployment; invalid ones are reported when the spec is validated."""
+        return self._texts("env")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that a deployment uses."""
+        return tuple(self._texts("secrets").values())
+
+    def _texts(self, name: str) -> dict[str, str]:
+        template = self.spec.get("template")
+        found = template.get(name) if isinstance(template, dict) else None
+        return {str(k): text for k, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
+
+
+def of_folder(folder: Path) -> list[Document]:
+    """The documents of the folder's kaon.yaml; none without one. Raises as `read_documents` does."""
+    file = folder / FILE
+    return read_documents(file) if file.exists() else []
+
+
+def read_documents(file: Path) -> list[Document]:
+    """The documents of a file, in order. Raises `NotFound`, and `InvalidInput` that lists all errors."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(f"File {file} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}.") from None
+    if len(text) > _LIMIT_BYTES:
+        raise InvalidInput(f"{file} is larger than {_LIMIT_BYTES} bytes.")
+    return documents(text, file)
 
 
 def documents(text: str, file: Path) -> list[Document]:

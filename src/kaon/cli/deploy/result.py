@@ -12,10 +12,10 @@ from typing import Any
 from kaon.api.views import DeploymentView
 from kaon.cli.shared import tables
 from kaon.cli.shared.notes import note
-from kaon.cli.shared.output import Format, put, put_one
+from kaon.cli.shared.output import Format, put, put_one, terminal_columns
 from kaon.cli.shared.remote import Remote
 from kaon.cli.shared.rollout_wait import awaits_promotion, until_rolled_out
-from kaon.cli.shared.text import plain
+from kaon.cli.shared.text import fitted, plain
 from kaon.client import contexts
 from kaon.settings import Settings
 from kaon.types.artifact import Manifest
@@ -32,7 +32,7 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
     elif wait_s is None:
         put(f"{plain(view.name)}: {view.state}. Watch it: kaon rollout status {plain(view.name)}")
     else:
-        put(how_to_call(view, manifest))
+        put(how_to_call(view, manifest, terminal_columns()))
     if view.spec.shadow:
         percent = f"{view.spec.shadow.percent:g} %"
         note(f"The new revision gets copies of {percent} of the calls: kaon rollout diff {view.name}")
@@ -42,15 +42,15 @@ def finish(remote: Remote, view: DeploymentView, manifest: Manifest, wait_s: flo
         note(f"Rollouts are paused; the current revision serves. Resume them: kaon rollout resume {view.name}")
 
 
-def how_to_call(view: DeploymentView, manifest: Manifest) -> str:
-    """The URL, and a curl line that works when pasted."""
-    lines = [f"{view.name} answers at {view.url}"]
+def how_to_call(view: DeploymentView, manifest: Manifest, columns: int | None = None) -> str:
+    """The URL, and a curl line that works when pasted; sentences fit `columns`, if given."""
+    lines = fitted(f"{view.name} answers at {view.url}", columns)
     sample = _curl_sample(manifest.service.openapi)
     if sample and _SHELL_SAFE_URL.fullmatch(view.url):
         sample = sample.replace("$KAON_URL", view.url).replace("$KAON_KEY", _key_expression())
         lines += ["", plain(sample, keep="\n")]
     if not view.spec.public:
-        lines += ["", f"Calls need a key. Create one: {_key_command(view)}"]
+        lines += ["", "Calls need a key. Create one:", f"  {_key_command(view)}"]
     return "\n".join(lines)
 
 

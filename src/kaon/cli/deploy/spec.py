@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from kaon.cli.shared.settings import check_settings, without
 from kaon.cli.shared.spec_changes import valid_spec
 from kaon.cli.shared.text import plain
 from kaon.errors import InvalidInput
+from kaon.laws.datasets import reference
 from kaon.types.deployment import Canary, DeploymentSpec, Scaling, Template
 from kaon.types.model import from_request
 
@@ -23,9 +24,11 @@ from kaon.types.model import from_request
 class DeployOptions:
     """The options of `deploy`; None: unchanged."""
 
-    env: Mapping[str, str]
-    secrets: Mapping[str, str]
-    scale: ReplicaBounds
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    scale: ReplicaBounds = field(default_factory=ReplicaBounds)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    """Name in the service -> reference, like 'shop-model@prod'; empty: removed."""
     public: bool | None = None
     unset: Sequence[str] = ()
     """Names of settings and secrets to remove."""
@@ -46,19 +49,14 @@ def check(current: DeploymentSpec | None, options: DeployOptions) -> None:
         raise InvalidInput("--shadow needs an existing deployment.", hint="Deploy without --shadow first.")
 
 
-def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptions) -> DeploymentSpec:
-    """The current spec with the given options. Raises `InvalidInput`."""
-    base = current or DeploymentSpec(template=Template(artifact=artifact.digest))
-    left = without(base.template.model_dump(), options.unset)
-    env = {name: value for name, value in left["env"].items() if name not in options.secrets}
-    secrets = {name: value for name, value in left["secrets"].items() if name not in options.env}
-    template = left | {
-        "artifact": artifact.digest,
-        "env": env | dict(options.env),
-        "secrets": secrets | dict(options.secrets),
-    }
+def merged(
+    current: DeploymentSpec | None, artifact: Built, options: DeployOptions, *, base: DeploymentSpec | None = None
+) -> DeploymentSpec:
+    """The spec `base`, by default the current one, with the given options. Raises `InvalidInput`."""
+    base = base or current or DeploymentSpec(template=Template(artifact=artifact.digest))
     changes: dict[str, Any] = {
-        "template": template,
+        "template": with_variables(base.template.model_dump(), options)
+        | {"artifact": artifact.digest, "datasets": _mounts(base.template, options.datasets)},
         "scaling": with_bounds(base.scaling, options.scale).model_dump(),
     }
     if options.public is not None:
@@ -72,6 +70,29 @@ def merged(current: DeploymentSpec | None, artifact: Built, options: DeployOptio
     after = valid_spec(assignments.assign(base.model_dump() | changes, options.sets, defaults))
     check_settings(artifact.manifest.service, after.shadow.template if after.shadow else after.template)
     return after
+
+
+def _mounts(template: Template, given: Mapping[str, str]) -> dict[str, Any]:
+    """The datasets of a template, with the given ones set or removed. Raises `InvalidInput`."""
+    found = {name: mount.model_dump() for name, mount in template.datasets.items()}
+    for name, ref in given.items():
+        own = name.lower().replace("_", "-")
+        if ref:
+            found[own] = {"ref": str(reference(ref))}
+        elif found.pop(own, None) is None:
+            raise InvalidInput(
+                f"--dataset {plain(name)}=: it has no such dataset.",
+                hint=f"It has: {', '.join(found) or 'none'}.",
+            )
+    return found
+
+
+def with_variables(template: Mapping[str, Any], options: DeployOptions) -> dict[str, Any]:
+    """A template's members with the settings and secrets of the options. Raises `InvalidInput`."""
+    left = without(template, options.unset)
+    env = {name: value for name, value in left["env"].items() if name not in options.secrets}
+    secrets = {name: value for name, value in left["secrets"].items() if name not in options.env}
+    return left | {"env": env | dict(options.env), "secrets": secrets | dict(options.secrets)}
 
 
 def canary_rules(steps: str, step_s: float | None, base: Canary | None) -> Canary | None:

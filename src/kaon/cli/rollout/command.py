@@ -14,7 +14,7 @@ from kaon.cli.rollout.pages import SHADOW_TABLE, canary_page, shadow_page
 from kaon.cli.shared import spec_changes, tables
 from kaon.cli.shared.notes import ask, note
 from kaon.cli.shared.options import DeploymentArgument, NoWait, OutputOption, Timeout, WorkspaceOption, Yes, group, verb
-from kaon.cli.shared.output import Format, put, put_list, put_one
+from kaon.cli.shared.output import Format, put, put_list, put_one, terminal_columns
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.rollout_wait import awaits_promotion, print_after_rollout, until_rolled_out
 from kaon.cli.shared.text import plain, seconds, width
@@ -43,7 +43,7 @@ def status(
         if output is not Format.TABLE:
             put_one(view, tables.of("deployment", time.time()), output)
         elif view.status.rollout.canary:
-            put(canary_page(view, time.time()))
+            put(canary_page(view, time.time(), terminal_columns()))
         else:
             put_list([view], tables.of("deployment", time.time()), output)
 
@@ -63,7 +63,7 @@ def _watch_canary(remote: Remote, name: str, wait_s: float) -> DeploymentView | 
             return None
         if awaits_promotion(view):
             return view
-        text = canary_page(view, time.time())
+        text = canary_page(view, time.time(), terminal_columns())
         put(text)
         columns = shutil.get_terminal_size().columns
         lines = sum(max(1, -(-width(line) // columns)) for line in text.split("\n"))
@@ -169,4 +169,4 @@ def diff(name: DeploymentArgument, workspace: WorkspaceOption = None, output: Ou
     elif not report.revision:
         note(f"{name} has no shadow. Start one: kaon rollout shadow {name} --revision N")
     else:
-        put(shadow_page(name, report, time.time()))
+        put(shadow_page(name, report, time.time(), terminal_columns()))

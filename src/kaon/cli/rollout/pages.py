@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kaon.api.views import DeploymentView
 from kaon.cli.shared.output import TableShape
-from kaon.cli.shared.text import plain, since, table
+from kaon.cli.shared.text import fitted, plain, since, table
 from kaon.types.deployment import CanaryArm, CanaryGate
 from kaon.types.shadow import Difference, ShadowReport
 
@@ -15,15 +15,15 @@ SHADOW_TABLE: TableShape[ShadowReport] = TableShape(
 )
 
 
-def canary_page(view: DeploymentView, now: float) -> str:
-    """A canary: its step, both revisions' figures, the results of its tests."""
+def canary_page(view: DeploymentView, now: float, columns: int | None = None) -> str:
+    """A canary: its step, both revisions' figures, the results of its tests; it fits `columns`, if given."""
     status, rules = view.status.rollout, view.spec.rollout.canary
     canary = status.canary
     assert canary is not None
     steps = len(rules.steps) if rules else 0
     elapsed = f", {since(canary.since, now)} of {rules.step_s:g}s" if rules and canary.in_force else ""
     step = f"step {canary.step + 1} of {steps}" if canary.step < steps else "all steps passed"
-    lines = [f"{view.name}: {view.state}, {step}{elapsed}", f"  {view.reason}"]
+    lines = [f"{view.name}: {view.state}, {step}{elapsed}", *fitted(f"  {plain(view.reason)}", columns, 2)]
     rows = [
         _row(f"{a.revision} {role}", f"{a.weight} %", f"{a.ready}/{a.replicas}", arm)
         for a in status.assignments
@@ -31,26 +31,27 @@ def canary_page(view: DeploymentView, now: float) -> str:
         if a.revision == revision
     ]
     slow = f"over {1000 * canary.slow_s:,.0f} ms" if canary.slow_s else "slow"
-    lines += ["", table(("revision", "calls to it", "ready", "answered", "failed", slow, "p99"), rows)]
-    lines += [""] * bool(canary.gates) + [_gate(gate) for gate in canary.gates]
+    lines += ["", table(("revision", "share", "ready", "answered", "failed", slow, "p99"), rows, columns)]
+    lines += [""] * bool(canary.gates) + [row for gate in canary.gates for row in fitted(_gate(gate), columns, 2)]
     return "\n".join(plain(line, keep="\n") for line in lines)
 
 
-def shadow_page(name: str, report: ShadowReport, now: float) -> str:
-    """How a shadow's answers compare."""
+def shadow_page(name: str, report: ShadowReport, now: float, columns: int | None = None) -> str:
+    """How a shadow's answers compare; sentences fit `columns`, if given."""
     total = report.matched + report.differing
     lines = [
         f"Revision {report.revision} gets copies of {report.percent:g} % of the calls of {name}.",
         f"  compared {total:,}: {report.matched:,} equal, {_share(report.differing, total)} different; "
         f"{report.missing:,} without the caller's answer",
     ]
+    lines = [row for line in lines for row in fitted(line, columns, 2)]
     lines += [f"  started {since(report.since, now)} ago"] if report.since else []
     if report.paths:
         paths = sorted(report.paths.items(), key=lambda item: -item[1])[:20]
         lines += ["", table(("different at", "calls"), [(path, f"{count:,}") for path, count in paths])]
     for example in report.examples:
         lines += ["", f"{example.endpoint}, request {example.request_id}, {since(example.at, now)} ago"]
-        lines += [f"  {_difference(d)}" for d in example.differences]
+        lines += [row for d in example.differences for row in fitted(f"  {plain(_difference(d))}", columns, 4)]
     return "\n".join(plain(line, keep="\n") for line in lines)
 
 

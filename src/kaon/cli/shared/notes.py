@@ -18,12 +18,17 @@ class Declined(KaonError):
 
 def note(text: str) -> None:
     """Print a note; control characters are escaped, and on a terminal lines are wrapped between words."""
-    lines = plain(text, keep="\n")
-    if sys.stderr.isatty():
-        columns = shutil.get_terminal_size().columns
-        lines = "\n".join(row for line in lines.split("\n") for row in folded(line, columns, _indent(line)) or [""])
-    sys.stderr.write(lines + "\n")
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    sys.stderr.write(note_text(text, columns) + "\n")
     sys.stderr.flush()
+
+
+def note_text(text: str, columns: int | None) -> str:
+    """A note as it is printed; its lines fit `columns`, if given. Pure."""
+    lines = plain(text, keep="\n")
+    if columns is None:
+        return lines
+    return "\n".join(row for line in lines.split("\n") for row in folded(line, columns, _indent(line)) or [""])
 
 
 def _indent(line: str) -> int:

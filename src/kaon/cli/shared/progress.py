@@ -28,6 +28,11 @@ class ProgressLine:
         self._done = threading.Event()
         self._painter = threading.Thread(target=self._paint, daemon=True)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it changes on a terminal."""
+        return self._live
+
     def show(self, phase: str, reason: str = "") -> None:
         """Set the current step. An unchanged step is printed once."""
         text = plain(f"{phase}: {reason}" if reason else phase)

@@ -14,8 +14,12 @@ from kaon.api.views import (
     ArtifactView,
     AuditPage,
     CloudView,
+    DatasetDifference,
+    DatasetVersionView,
+    DatasetView,
     Decisions,
     DeploymentView,
+    FilesVerified,
     KeyMade,
     KeyRequest,
     KeyView,
@@ -33,11 +37,14 @@ from kaon.cli.shared.text import plain
 from kaon.client import contexts
 from kaon.client.platform import PlatformClient
 from kaon.client.watch import ResourceChange
+from kaon.datasets.remote import DatasetPush, VersionFiles
 from kaon.drivers.port import LogLine
 from kaon.errors import InvalidInput, KaonError, NotFound, did_you_mean
+from kaon.laws.datasets import reference
 from kaon.settings import Settings
 from kaon.types.advice import Advised
 from kaon.types.audit import AuditRecord
+from kaon.types.dataset import DatasetManifest
 from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.etag import etag
 from kaon.types.event import Event
@@ -48,6 +55,12 @@ from kaon.types.replica import ReplicaStatus
 from kaon.types.shadow import ShadowReport
 from kaon.types.tuning import TuningRequest, TuningState
 from kaon.types.window import Stats
+from kaon.types.workspace import DEFAULT_WORKSPACE
+
+_VERIFY_S = 600.0
+
+_CHECK_S, _CHECKED_BYTES_PER_S = 60.0, 20 * 10**6
+"""How long the platform may take to check an upload, and how fast it is at least."""
 
 
 class Remote:
@@ -237,9 +250,63 @@ class Remote:
         """Delete an artifact that no deployment uses."""
         self._platform.act("DELETE", self._at("artifacts", digest))
 
-    def upload(self, file: Path, on_sent: Callable[[int], None]) -> ArtifactView:
-        """Upload an artifact; `on_sent` gets the number of bytes sent so far."""
-        return self._platform.upload(self._at("artifacts"), file, ArtifactView, on_sent)
+    def upload(self, file: Path, digest: str, on_sent: Callable[[int], None]) -> ArtifactView:
+        """Upload an artifact, unless the workspace has it; `on_sent` gets the number of bytes sent so far."""
+        try:
+            return self._keep_upload(file, digest)
+        except NotFound:
+            self._platform.upload(self._at("uploads"), file, digest, on_sent)
+            return self._keep_upload(file, digest)
+
+    def _keep_upload(self, file: Path, digest: str) -> ArtifactView:
+        """Make an artifact of what was uploaded; the platform reads all of its bytes."""
+        timeout_s = _CHECK_S + file.stat().st_size / _CHECKED_BYTES_PER_S
+        return self._platform.write("PUT", self._at("artifacts", digest), answer=ArtifactView, timeout_s=timeout_s)
+
+    def dataset(self, name: str) -> DatasetView:
+        """One dataset."""
+        self._requested = KINDS["dataset"], name
+        return self._platform.read(DatasetView, self._at("datasets", name))
+
+    def dataset_version(self, text: str) -> DatasetVersionView:
+        """The version that a reference means now, like 'purchases@3', 'purchases@prod' or 'purchases'."""
+        wanted = reference(text)
+        self._requested = KINDS["dataset"], wanted.dataset
+        return self._platform.read(
+            DatasetVersionView, self._at("datasets", wanted.dataset, "versions", str(wanted.version))
+        )
+
+    def dataset_manifest(self, version: str) -> DatasetManifest:
+        """The files of a version, like 'purchases@3'."""
+        data = b"".join(self._platform.chunks(self._at("dataset-versions", version, "manifest")))
+        return DatasetManifest.model_validate_json(data)
+
+    def dataset_files(self, version: str) -> VersionFiles:
+        """The bytes of a version's files."""
+        return VersionFiles(self._platform, self._at("dataset-versions", version, "files"))
+
+    def dataset_difference(self, version: str, base: str) -> DatasetDifference:
+        """What a version has that another one has not."""
+        return self._platform.read(DatasetDifference, self._at("dataset-versions", version, "difference"), base=base)
+
+    def verify_dataset(self, version: str, first: int, count: int) -> FilesVerified:
+        """Compare stored files of a version with their digests."""
+        query = {"first": first, "count": count}
+        path = self._at("dataset-versions", version, "verify")
+        return self._platform.write("POST", path, query=query, timeout_s=_VERIFY_S, answer=FilesVerified)
+
+    def push_of(self, name: str) -> DatasetPush:
+        """A push to a dataset."""
+        return DatasetPush(self._platform, self._at("datasets", name), self._at("uploads"))
+
+    def set_label(self, name: str, label: str, number: int) -> DatasetView:
+        """Set a label, or move it."""
+        path = self._at("datasets", name, "labels", label)
+        return self._platform.write("PUT", path, {"number": number}, answer=DatasetView)
+
+    def remove_label(self, name: str, label: str) -> DatasetView:
+        """Remove a label."""
+        return self._platform.write("DELETE", self._at("datasets", name, "labels", label), answer=DatasetView)
 
     def keys(self) -> list[KeyView]:
         """All keys, without the keys themselves."""
@@ -307,13 +374,15 @@ def _based_on(current: DeploymentView | None) -> dict[str, str]:
 
 @contextmanager
 def opened(workspace: str | None = None) -> Iterator[Remote]:
-    """The platform of the context in use, in `workspace` or the context's own."""
+    """The platform of the context in use, in `workspace`, or the context's, or that of its key."""
     context = contexts.in_use()
     key = contexts.key_of(context)
     platform = PlatformClient(key, url=context.url, socket=Settings().api_socket)
     platform.on_unreadable = _note_unreadable
     remote = Remote(platform, workspace or context.workspace)
     try:
+        if workspace is None and context.workspace == DEFAULT_WORKSPACE and not contexts.has_admin_key(context):
+            remote.workspace = remote.whoami().workspace or context.workspace
         yield remote
     except NotFound as error:
         error.hint = f"{remote.suggestion()}{error.hint}"

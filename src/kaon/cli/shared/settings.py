@@ -9,8 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from kaon.cli.shared.text import plain
 from kaon.errors import InvalidInput, did_you_mean
+from kaon.types.dataset import variable_of
 from kaon.types.deployment import Template
-from kaon.types.service import ServiceSpec, SettingSpec
+from kaon.types.service import DATABASE_VARIABLE, ServiceSpec, SettingSpec
 
 _SCALARS: dict[str, TypeAdapter[Any]] = {type_.__name__: TypeAdapter(type_) for type_ in (int, float, bool)}
 
@@ -19,7 +20,9 @@ def check_settings(service: ServiceSpec, template: Template | None) -> None:
     """Raise `InvalidInput` that lists settings that are missing, not valid, or nearly have the name of another."""
     if template is None:
         return
-    given = template.env.keys() | template.secrets.keys()
+    given = template.env.keys() | template.secrets.keys() | {variable_of(name) for name in template.datasets}
+    if service.state == "database":
+        given |= {DATABASE_VARIABLE}  # by default SQLite in its folder
     problems = {s.name: f"required setting ({s.type}) is missing" for s in service.settings if s.required}
     problems = {name: problem for name, problem in problems.items() if name not in given}
     problems |= {s.name: reason for s in service.settings if (reason := _wrong(s, template.env.get(s.name)))}
@@ -30,7 +33,7 @@ def check_settings(service: ServiceSpec, template: Template | None) -> None:
     if problems:
         raise InvalidInput(
             f"The settings of `{service.name}` are not valid.",
-            hint="Set one: --env NAME=VALUE, or --secret NAME=SECRET; remove one: --unset NAME",
+            hint="Set one: --env NAME=VALUE, --secret NAME=SECRET, or --dataset NAME=DATASET; remove one: --unset NAME",
             errors=[{"where": name, "message": problem} for name, problem in problems.items()],
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from kaon.types.deployment import DeploymentSpec, Scaling
 from kaon.types.model import from_request
 
 M = TypeVar("M", bound=BaseModel)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST_SHOWN = len("sha256:") + 12
 
 
 def lines(before: BaseModel | None, after: BaseModel | None) -> list[str]:
@@ -102,4 +105,6 @@ def _flat(model: BaseModel | None, *, whole: bool) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return value[:_DIGEST_SHOWN]
     return value if isinstance(value, str) and value else json_safe(json.dumps(value, ensure_ascii=False))

@@ -71,10 +71,10 @@ def _wrapped_row(start: str, last: str, begin: int, columns: int) -> list[str]:
     """A row as lines that fit: its last cell is wrapped in its column or, where that is too narrow, below the row."""
     if begin + width(last) <= columns:
         return [start + last]
-    if columns - begin < _LAST_CELL_COLUMNS:
+    rows = folded(last, columns - begin) if columns - begin >= _LAST_CELL_COLUMNS else []
+    if not rows or any(width(row) > columns - begin for row in rows):  # such as a long URL
         return [start, *(_INDENT + row for row in folded(last, columns - len(_INDENT)))]
-    first, *others = folded(last, columns - begin)
-    return [start + first, *(" " * begin + other for other in others)]
+    return [start + rows[0], *(" " * begin + row for row in rows[1:])]
 
 
 def clipped(text: str, columns: int) -> str:
@@ -108,6 +108,11 @@ def folded(text: str, columns: int, indent: int = 0) -> list[str]:
         break_on_hyphens=False,
     )
     return [line.replace(_GLUE, " ") for line in lines]
+
+
+def fitted(text: str, columns: int | None, indent: int = 0) -> list[str]:
+    """A line as `folded` has it; whole without `columns`, as where standard output is no terminal."""
+    return [text] if columns is None else folded(text, columns, indent)
 
 
 def age(seconds: float) -> str:

@@ -41,7 +41,7 @@ def page(stats: Stats, across: int, down: int = _TALL) -> list[StyledLine]:
     rates, latencies, counts = _HEIGHTS if down >= _TALL else _FLAT
     wide = max(10, across - LABEL)
     now, points = stats.windows[0], stats.series
-    lines = [_head(stats), []]
+    lines = [_head(stats, across), []]
     lines += _rates(stats, points, wide, rates)
     lines += _latencies(stats, points, wide, latencies)
     calls: StyledLine = [(TITLE, "in flight "), ("", _now(now.in_flight)), (DIM, "  waiting in replicas ")]
@@ -69,7 +69,8 @@ def _memory(used: int | None, limit: int | None) -> StyledLine:
     return [(DIM, "  memory "), (style, size(used)), (DIM, f" of {size(limit)}" if limit else "")]
 
 
-def _head(stats: Stats) -> StyledLine:
+def _head(stats: Stats, across: int) -> StyledLine:
+    """The deployment and its loss; parts of the loss that do not fit are left out."""
     now = stats.windows[1]
     prefix = "" if stats.workspace == "default" else f"{plain(stats.workspace)}/"
     line: StyledLine = [(TITLE, f"{prefix}{plain(stats.deployment)}")]
@@ -81,8 +82,18 @@ def _head(stats: Stats) -> StyledLine:
     if now.loss is not None:
         loss = now.loss
         misses = f"{loss.completion:.2f}" + (f" x {loss.price:.3g}" if loss.price > 1 else "")
-        parts = f"latency {loss.latency:.2f}  misses {misses}  utilisation {loss.utilisation:.2f}"
-        line += [(DIM, "  loss "), ("", f"{loss.total:.2f}"), (DIM, f"  {parts}  cost {loss.cost:.2f}")]
+        line += [(DIM, "  loss "), ("", f"{loss.total:.2f}")]
+        left = across - width("".join(part for _, part in line))
+        for name, value in (
+            ("latency", f"{loss.latency:.2f}"),
+            ("misses", misses),
+            ("utilisation", f"{loss.utilisation:.2f}"),
+            ("cost", f"{loss.cost:.2f}"),
+        ):
+            text = f"  {name} {value}"
+            if width(text) <= left:
+                line.append((DIM, text))
+                left -= width(text)
     return line
 
 

@@ -1,5 +1,5 @@
-"""The course of one trial: by which names samples tell its sides, what they show minute by minute, and for how long
-what is tried may stay in force without another word.
+"""The measurement of one trial: which samples belong to which side, their windows by the minute, and its end as the
+status states it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from kaon.types.traffic import Sample, Side
 from kaon.types.tuning import TrialStatus
 
 SLACK_S = TICK_S + SETTLED_S
-"""A turn that nobody ends is over so much after its time."""
+"""A turn that no status ends is over so long after its time."""
 
 
 class TrialMeasurement:
-    """`unit` is what a call should cost, replica-seconds, and what a miss does: the same for both sides, all along.
+    """The measurement of the trial `tried`.
 
-    `others` is what the status has in force; `by` is the key that asked for it, empty: the tuner.
+    `unit` is the reference cost of a call, replica-seconds, and the price of a miss: constant, and the same for both
+    sides. `others` are the status's values in force; `by` is the key that requested the trial, empty: the tuner.
     """
 
     def __init__(self, tried: Trial, others: KnobValues, by: str, unit: tuple[float, float], elastic: bool) -> None:
         self.by, self.unit = by, unit
         self.window: tuple[float, TrialWindow] | None = None
-        """A minute of the pool, and when it ended: it waits for what the twin makes of it."""
+        """A minute of the pool and its end; it waits for the twin's prediction."""
         self._canary = tried.reach is Reach.REPLICA
         self._elastic = elastic
         canary = {**others, **changed(tried.before, tried.after)}
@@ -40,44 +41,44 @@ class TrialMeasurement:
         self._ended = 0
         self._canaries = (-1, 0)
 
-    def hear(self, samples: Sequence[Sample]) -> None:
-        """Count replicas that try it and ended by themselves."""
+    def add_samples(self, samples: Sequence[Sample]) -> None:
+        """Count replicas in the trial that ended by themselves."""
         self._ended += sum(side.ended for s in samples for side in s.sides if side.knobs == self._trying)
 
-    def arms(self, tried: Trial, senses: TunerInputs, now: float) -> tuple[TrialArm, TrialArm]:
-        """What is tried, over the last minute, and what it is measured by."""
+    def arms(self, tried: Trial, inputs: TunerInputs, now: float) -> tuple[TrialArm, TrialArm]:
+        """The tried side over the last minute, and its control."""
         if self._canary:
-            sides = _by_knobs(senses.last(now, tried.began_s))
+            sides = _by_knobs(inputs.last(now, tried.began_s))
             return live.arm_of(sides.get(self._trying), self._ended), live.arm_of(sides.get(self._others))
         turn_s = tried.began_s + _block(tried, now) * trial.BLOCK_S
         trying = (
-            live.arm(senses.last(now, turn_s), self._ended) if tried.trying(now) else TrialArm(restarts=self._ended)
+            live.arm(inputs.last(now, turn_s), self._ended) if tried.trying(now) else TrialArm(restarts=self._ended)
         )
-        return trying, guard.worst(list(senses.controls))
+        return trying, guard.worst(list(inputs.controls))
 
-    def sides(self, minute: Sample, senses: TunerInputs) -> tuple[TrialWindow, TrialWindow] | None:
-        """A minute of the others, and of the canary; None when either answered nothing."""
+    def sides(self, minute: Sample, inputs: TunerInputs) -> tuple[TrialWindow, TrialWindow] | None:
+        """A minute of the others and of the canary; None when either answered no calls."""
         sides = _by_knobs(minute)
         others, trying = (
             None
             if (side := sides.get(name)) is None
-            else live.beside(side, senses.objective, *self.unit, elastic=self._elastic)
+            else live.beside(side, inputs.objective, *self.unit, elastic=self._elastic)
             for name in (self._others, self._trying)
         )
         return None if others is None or trying is None else (others, trying)
 
-    def pool(self, minute: Sample, senses: TunerInputs) -> TrialWindow | None:
-        """A minute of all; None when nobody called."""
-        return live.window(minute, senses.objective, *self.unit)
+    def pool(self, minute: Sample, inputs: TunerInputs) -> TrialWindow | None:
+        """A minute of the whole pool; None: there were no calls."""
+        return live.window(minute, inputs.objective, *self.unit)
 
-    def foreseen(self, until_s: float, loss: float | None, plain: float | None = None) -> None:
-        """What the twin makes of the minute that ended at `until_s`, if it still waits; None: it does not say."""
+    def add_prediction(self, until_s: float, loss: float | None, plain: float | None = None) -> None:
+        """Add the twin's losses to the window that ended at `until_s`, if it still waits; None: there are none."""
         if self.window is not None and self.window[0] == until_s:
-            at_s, seen = self.window
-            self.window = (at_s, replace(seen, twin=loss, plain_twin=plain))
+            at_s, window = self.window
+            self.window = (at_s, replace(window, twin=loss, plain_twin=plain))
 
     def status(self, tried: Trial, replicas: int, now: float) -> TrialStatus:
-        """The trial as it should be in the status; it changes with the blocks, and not from tick to tick."""
+        """The trial for the status; it changes with each block, not with each tick."""
         block = _block(tried, now)
         if self._canary and self._canaries[0] != block:
             self._canaries = (block, max(1, trial.canaries(replicas)))
@@ -94,27 +95,29 @@ class TrialMeasurement:
 
 
 def first_turn(
-    answer: TwinResult, senses: TunerInputs, schedule: Sequence[tuple[float, KnobValues]], force: KnobValues
+    result: TwinResult, inputs: TunerInputs, schedule: Sequence[tuple[float, KnobValues]], force: KnobValues
 ) -> tuple[TrialWindow, ...]:
-    """The minutes of the last half hour in which the pool went by `force`, with what the twin's replay made of them:
-    the first turn of a trial by turns."""
-    seen = {minute.at_s: minute for minute in senses.minutes}
-    found = []
-    for end_s, loss, plain in answer.replayed:
-        settled = end_s in seen and trial.undisturbed(schedule, force, end_s - MINUTE_S, end_s)
-        whole = live.window(seen[end_s], senses.objective, answer.reference_s, senses.price.value) if settled else None
-        if whole is not None:
-            found.append(replace(whole, twin=loss, plain_twin=plain))
-    return tuple(found)
+    """The minutes of the last half hour in which the pool had the values `force`, with the losses of the twin's replay:
+    the first turn of a switchback."""
+    minutes = {minute.at_s: minute for minute in inputs.minutes}
+    windows = []
+    for end_s, loss, plain in result.replayed:
+        minute = minutes.get(end_s)
+        if minute is None or not trial.undisturbed(schedule, force, end_s - MINUTE_S, end_s):
+            continue
+        window = live.window(minute, inputs.objective, result.reference_s, inputs.price.value)
+        if window is not None:
+            windows.append(replace(window, twin=loss, plain_twin=plain))
+    return tuple(windows)
 
 
 def changed(before: KnobValues, after: KnobValues) -> KnobValues:
-    """Those values of `after` that are others than `before`."""
+    """The values of `after` that differ from `before`."""
     return {name: value for name, value in after.items() if before.get(name) != value}
 
 
 def _block(tried: Trial, now: float) -> int:
-    """How many blocks are over."""
+    """The number of completed blocks."""
     return max(0, math.floor((now - tried.began_s) / trial.BLOCK_S))
 
 

@@ -18,8 +18,8 @@ _EVENTS = {
     TunerEvent.PROMOTED.value: ("TrialPromoted", "{moves} proved better and is in force: {reason}."),
     TunerEvent.REJECTED.value: ("TrialRejected", "{moves} did not prove better: {reason}."),
     TunerEvent.STOPPED.value: ("TrialStopped", "The trial of {moves} has ended: {reason}."),
-    TunerEvent.ROLLED_BACK.value: ("TrialRolledBack", "{moves} was taken back: {reason}."),
-    TunerEvent.WENT_BACK.value: ("TuningWentBack", "{moves}, on its own: {reason}."),
+    TunerEvent.ROLLED_BACK.value: ("TrialRolledBack", "{moves} was rolled back: {reason}."),
+    TunerEvent.WENT_BACK.value: ("TuningWentBack", "Rolled back after promotion: {moves}: {reason}."),
     "recommended": ("TuningRecommended", "Recommended: {moves}: {reason}."),
     "refused": ("TrialRefused", "{moves} is not tried: {reason}."),
     "off": ("TuningOff", "No trials for 6 hours: {reason}."),
@@ -35,7 +35,7 @@ def spelled(values: KnobValues) -> str:
 
 
 def moves(before: KnobValues, after: KnobValues) -> str:
-    """The differences of two sets of values, in words."""
+    """The differences of two sets of values."""
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return ", ".join(f"{name} {_number(before, name)} -> {_number(after, name)}" for name in changed) or "nothing"
 

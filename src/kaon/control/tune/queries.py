@@ -1,7 +1,7 @@
-"""What the tuner asks its twin, one question at a time, and what it makes of not being answered.
+"""The tuner's queries to its twin, one at a time.
 
-Not to know is no reason to wait for ever: a window of a trial is then taken as it is, and what somebody wants to try
-is tried without a promise. Only a search needs an answer.
+Only a search needs a result. Without one, a window of a trial counts as measured, and a requested trial begins without
+a predicted gain.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from kaon.laws.tune.tuner import TunerState
 
 
 class TwinQueryKind(StrEnum):
-    """What the twin is asked."""
+    """What a query is about."""
 
     FORESEE = "foresee"
-    """What it makes of a minute that was."""
+    """The loss of a past minute."""
     ATTEMPT = "attempt"
-    """What it promises of values that somebody wants to try."""
+    """The gain of requested values."""
     AGAIN = "again"
-    """Whether what is recommended still holds."""
+    """Whether the recommendation is still valid."""
     EPOCH = "epoch"
-    """What would be better."""
+    """A search for better values."""
     CHECK = "check"
-    """How far it is off a minute that was, while nothing is sought: a drift wakes the search."""
+    """The error of its replay of a past minute, while no search runs: a drift restarts the search."""
 
 
 _OF_A_MINUTE = (TwinQueryKind.FORESEE, TwinQueryKind.CHECK)
 URGENT = (TwinQueryKind.FORESEE, TwinQueryKind.ATTEMPT)
-"""Somebody, or a trial, waits for the answer."""
+"""A trial or a user waits for the result."""
 
 
 class TwinQueries:
-    """The questions of one deployment."""
+    """The queries of one deployment: at most one of each kind is due, and at most one runs."""
 
     def __init__(self, workspace: str, name: str, now: float, pool: KnobValues) -> None:
-        self.place = workspace, name
-        self.open: dict[TwinQueryKind, tuple[float, KnobValues | None, float]] = {}
-        """What is to be asked: since when, about which values, and, of a minute, when it ended."""
-        self.asking: TwinQueryKind | None = None
+        self.workspace, self.name = workspace, name
+        self.due: dict[TwinQueryKind, tuple[float, KnobValues | None, float]] = {}
+        """Kind -> since when it is due, its values, and the end of the minute that it is about."""
+        self.running: TwinQueryKind | None = None
         self.since_s = 0.0
         self.until_s = 0.0
-        """The end of the minute that it was asked to foresee last."""
+        """The end of the minute of the last query about one."""
         self.trusted: bool | None = None
-        self.word = ""
-        """What the twin's last replay was off by, or why it cannot be asked; empty: nothing."""
+        self.problem = ""
+        """The error of the twin's last replay, or why it is not available; empty: none."""
         self.noise: float | None = None
         self.unit_s: float | None = None
-        """What a call should cost in the twin's losses, replica-seconds."""
+        """The reference cost of a call in the twin's losses, replica-seconds."""
         self._schedule: deque[tuple[float, KnobValues]] = deque([(now, pool)])
 
-    def put(self, question: TwinQueryKind, now: float, values: KnobValues | None = None, until_s: float = 0.0) -> None:
-        """Let it be asked. What was asked for already keeps its place."""
-        since_s = self.open[question][0] if question in self.open else now
-        self.open[question] = (since_s, values, until_s)
+    def add(self, kind: TwinQueryKind, now: float, values: KnobValues | None = None, until_s: float = 0.0) -> None:
+        """Make a query of this kind due. One that is due already keeps its turn."""
+        since_s = self.due[kind][0] if kind in self.due else now
+        self.due[kind] = (since_s, values, until_s)
 
-    def in_force(self, now: float, pool: KnobValues) -> None:
-        """From now on the pool goes by these values."""
+    def set_pool(self, now: float, pool: KnobValues) -> None:
+        """From now on the pool has these values."""
         if pool != self._schedule[-1][1]:
             self._schedule.append((now, pool))
         while len(self._schedule) > 1 and self._schedule[1][0] < now - KEPT_S:
@@ -73,41 +73,41 @@ class TwinQueries:
 
     @property
     def schedule(self) -> tuple[tuple[float, KnobValues], ...]:
-        """What the pool went by, from when on; the last two hours."""
+        """The values of the pool, each with its start; the last two hours."""
         return tuple(self._schedule)
 
     @property
     def next(self) -> TwinQueryKind | None:
-        """What is to be asked next; None while something is being asked, or there is nothing to ask."""
-        return None if self.asking else next((question for question in TwinQueryKind if question in self.open), None)
+        """The next query to start; None: one is running, or none is due."""
+        return None if self.running else next((kind for kind in TwinQueryKind if kind in self.due), None)
 
-    def waits_for(self, question: TwinQueryKind) -> bool:
-        """Whether an answer to it is still to come."""
-        return question in self.open or self.asking is question
+    def is_pending(self, kind: TwinQueryKind) -> bool:
+        """Whether a query of this kind is due or running."""
+        return kind in self.due or self.running is kind
 
-    def ask(
+    def start_next(
         self,
-        senses: TunerInputs,
+        inputs: TunerInputs,
         terms: ScalerTerms,
         space: Space,
         state: TunerState,
         now: float,
         unit: tuple[float, float] | None,
     ) -> TwinQuery:
-        """The next question, which is being asked from now on. `unit`: what a call should cost and what a miss does
-        while something is tried; None: as it is."""
-        question = self.next
-        assert question is not None
-        _, values, until_s = self.open.pop(question)
-        self.asking, self.since_s = question, now
-        if question in _OF_A_MINUTE:
+        """The next query, which is running from now on. `unit`: the reference cost of a call and the price of a miss
+        during a trial; None: as measured."""
+        kind = self.next
+        assert kind is not None
+        _, values, until_s = self.due.pop(kind)
+        self.running, self.since_s = kind, now
+        if kind in _OF_A_MINUTE:
             self.until_s = until_s
-        seed = zlib.crc32("/".join(self.place).encode()) % 100_000 * 10_000
-        if question not in _OF_A_MINUTE:
+        seed = zlib.crc32(f"{self.workspace}/{self.name}".encode()) % 100_000 * 10_000
+        if kind not in _OF_A_MINUTE:
             seed += 1 + state.search.epoch % 9_999
         return TwinQuery(
-            workspace=self.place[0],
-            deployment=self.place[1],
+            workspace=self.workspace,
+            deployment=self.name,
             objective=terms.objective,
             bounds=choice.bounds(terms.scaling),
             service=terms.service,
@@ -116,36 +116,35 @@ class TwinQueries:
             search=state.search,
             force=state.force,
             schedule=self.schedule,
-            price=senses.price.value if unit is None else unit[1],
-            past=senses.past.copied(),
-            now_s=until_s if question in _OF_A_MINUTE else now,
+            price=inputs.price.value if unit is None else unit[1],
+            past=inputs.past.copied(),
+            now_s=until_s if kind in _OF_A_MINUTE else now,
             seed=seed,
             attempt=values,
-            foresee_s=(until_s - 60.0, until_s) if question in _OF_A_MINUTE else None,
+            foresee_s=(until_s - 60.0, until_s) if kind in _OF_A_MINUTE else None,
             reference_s=None if unit is None else unit[0],
             noise=self.noise,
         )
 
-    def answered(self, answer: TwinResult) -> TwinQueryKind | None:
-        """What it was that is answered now."""
-        question, self.asking = self.asking, None
-        if question not in _OF_A_MINUTE:
-            self.trusted, self.word = answer.trusted, answer.distrust or answer.off
-            self.noise = answer.noise
-            self.unit_s = answer.reference_s or self.unit_s
-        return question
+    def finish(self, result: TwinResult) -> TwinQueryKind | None:
+        """The running query has this result. Returns its kind."""
+        kind, self.running = self.running, None
+        if kind not in _OF_A_MINUTE:
+            self.trusted, self.problem = result.trusted, result.distrust or result.off
+            self.noise = result.noise
+            self.unit_s = result.reference_s or self.unit_s
+        return kind
 
-    def failed(self, reason: str) -> TwinQueryKind | None:
-        """What it was that is not answered."""
-        question, self.asking = self.asking, None
-        if question not in _OF_A_MINUTE:
-            self.trusted, self.word = None, reason
-        return question
+    def fail(self, reason: str) -> TwinQueryKind | None:
+        """The running query has failed. Returns its kind."""
+        kind, self.running = self.running, None
+        if kind not in _OF_A_MINUTE:
+            self.trusted, self.problem = None, reason
+        return kind
 
 
-def foreseen(answer: TwinResult) -> tuple[float | None, float | None]:
-    """What the twin makes of a minute, with what was in force in it: its loss, with the price of missed calls and
-    without."""
-    losses: Sequence[tuple[KnobValues, float]] = answer.foreseen
-    plain = answer.foreseen_plain[0] if answer.foreseen_plain else None
+def predicted_losses(result: TwinResult) -> tuple[float | None, float | None]:
+    """The twin's loss of a minute with the values that were in force, with the price of missed calls and without."""
+    losses: Sequence[tuple[KnobValues, float]] = result.foreseen
+    plain = result.foreseen_plain[0] if result.foreseen_plain else None
     return (losses[0][1], plain) if losses else (None, None)

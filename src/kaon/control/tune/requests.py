@@ -1,4 +1,4 @@
-"""What somebody asks to be tried: whether it can be, whether it must wait, and what the twin promises of it. Pure."""
+"""Requested trials: whether one can begin, must wait, or is refused, and the gain that the twin predicts. Pure."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from kaon.types.tuning import KnobState, TuningMode
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """What is known of one. `promise` is the gain that the twin foresees, 0: none; None: it has not said so yet.
-    `refused`: it will not be tried."""
+    """The state of a request. `promise` is the gain predicted by the twin, 0: none; None: not predicted yet.
+    `refused`: it is not tried."""
 
     promise: float | None = None
     refused: bool = False
 
 
 class TrialRefused(NamedTuple):
-    """It will not be tried, for a reason."""
+    """The request is refused."""
 
     reason: str
     before: KnobValues
@@ -32,13 +32,13 @@ class TrialRefused(NamedTuple):
 
 
 class PromiseUnknown(NamedTuple):
-    """The twin is to be asked what it promises of these values."""
+    """The twin must predict the gain of these values first."""
 
     after: KnobValues
 
 
 class TrialBegins(NamedTuple):
-    """A trial of the move (before, after), with what is promised of it."""
+    """A trial of the move (before, after), with its predicted gain."""
 
     reach: Reach
     move: tuple[KnobValues, KnobValues]
@@ -46,33 +46,33 @@ class TrialBegins(NamedTuple):
 
 
 def judge(
-    wish: TrialRequest,
+    request: TrialRequest,
     asked: KnobValues,
     board: Iterable[KnobState],
-    known: TunerState,
+    state: TunerState,
     mode: TuningMode,
-    now: Conditions,
+    conditions: Conditions,
     at_s: float,
 ) -> TrialRefused | PromiseUnknown | TrialBegins | None:
-    """What comes of values that somebody asked for, at `at_s` and as it is `now`; None: it is no moment to begin.
+    """The decision on the requested values `asked`; None: they wait for better conditions.
 
-    Whether the twin is right does not matter: a person takes the risk, and the guard stays.
+    A replay that is not accurate is no obstacle: the user takes the risk, and the guard still applies.
     """
     knobs = {knob.name: knob for knob in board}
-    before = {name: knob.value for name, knob in knobs.items() if name in known.force or name in asked}
+    before = {name: knob.value for name, knob in knobs.items() if name in state.force or name in asked}
     within = {name: min(max(v, knobs[name].low), knobs[name].high) for name, v in asked.items() if name in knobs}
     after = {**before, **within}
     if after == before:
-        return TrialRefused("it is in force already", before, after)
+        return TrialRefused("these values are in force already", before, after)
     if mode is TuningMode.OFF:
         return TrialRefused("the tuner was switched off", before, after)
-    if at_s < known.guard.off_until_s:
-        return TrialRefused("nothing is tried for some hours: too much was taken back", before, after)
-    if guard.frozen(replace(now, trusted=True)) is not None or not now.calls:
+    if at_s < state.guard.off_until_s:
+        return TrialRefused("trials are paused for some hours, after too many rollbacks", before, after)
+    if guard.frozen(replace(conditions, trusted=True)) is not None or not conditions.calls:
         return None
-    promise = wish.promise if after.keys() == known.force.keys() else 0.0  # the twin does not know of other knobs
+    promise = request.promise if after.keys() == state.force.keys() else 0.0  # the twin has no other knobs
     if promise is None:
         return PromiseUnknown(after)
     pool = any(knobs[name].reach is Reach.POOL for name in changed(before, after))
-    reach = Reach.POOL if pool or trial.canaries(now.ready) == 0 else Reach.REPLICA
+    reach = Reach.POOL if pool or trial.canaries(conditions.ready) == 0 else Reach.REPLICA
     return TrialBegins(reach, (before, after), promise)

@@ -1,4 +1,4 @@
-"""The port to the twin: who answers what the tuner asks. The simulator does (`kaon.sim.search`); it may be missing."""
+"""The port to the twin, which answers the tuner's queries. `kaon.sim.search` implements it; it may be missing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from kaon.laws.tune.ask import TwinQuery, TwinResult
 
 
 class TwinPort(Protocol):
-    """Answers one question after the other."""
+    """Answers queries, one at a time."""
 
     def missing(self) -> str:
-        """Why nothing can simulate here, with what to do about it; empty: it can."""
+        """Why no simulation is possible here, with the next step; empty: it is."""
         ...
 
     async def ask(self, ask: TwinQuery) -> TwinResult:
-        """The answer, within seconds. Raises `Unavailable` where nothing can simulate."""
+        """The result, within seconds. Raises `Unavailable` where no simulation is possible."""
         ...

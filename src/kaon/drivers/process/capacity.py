@@ -12,19 +12,19 @@ from kaon.types.model import Model
 from kaon.types.place import Capacity
 
 CPU_OVERCOMMIT = 16.0
-"""CPUs that may be promised for each one that there is: they are shares, and most replicas wait most of the time."""
+"""CPUs that may be promised for each existing one: they are shares, and most replicas are idle most of the time."""
 
 MEMORY_OVERCOMMIT = 1.0
-"""Memory that may be promised for each byte that there is: a limit that may be reached must be there."""
+"""Memory that may be promised for each existing byte: replicas may use all memory up to their limits."""
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 UNLIMITED_BYTES = 64 * 2**20
-"""What a replica without a memory limit is counted as: about what an idle one uses."""
+"""The memory counted for a replica without a limit: about what an idle one uses."""
 
 
 class Demand(Model):
-    """What one replica was promised."""
+    """The resources promised to one replica."""
 
     cpus: float
     memory_bytes: int | None = None
@@ -32,18 +32,18 @@ class Demand(Model):
 
 
 class Machine(Model):
-    """What there is to promise."""
+    """The resources of a machine."""
 
     cpus: float
     memory_bytes: int
     gpus: tuple[str, ...] = ()
-    """As CUDA names them."""
+    """CUDA's names of them."""
 
 
 def this_machine(devices: Path, environment: Mapping[str, str]) -> Machine:
-    """What this process may use: its CPUs, the machine's memory, and the GPUs that have a device file.
+    """The resources that this process may use: its CPUs, the machine's memory, and the GPUs with a device file.
 
-    `devices` is /dev, `environment` this process's own: it may see less than all GPUs.
+    `devices` is /dev; `environment` is that of this process, and may hide GPUs.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Machine(cpus=len(os.sched_getaffinity(0)), memory_bytes=memory, gpus=_gpus(devices, environment))
@@ -54,18 +54,18 @@ def _gpus(devices: Path, environment: Mapping[str, str]) -> tuple[str, ...]:
     visible = environment.get(VISIBLE_GPUS)
     if visible is None or not count:
         return tuple(str(number) for number in range(count))
-    # CUDA takes the list up to the first name that is none: "-1" stands for no GPU at all.
+    # CUDA reads the list up to the first invalid name; "-1" is no GPU at all.
     names = takewhile(lambda name: name and not name.startswith("-"), visible.replace(" ", "").split(","))
     return tuple(dict.fromkeys(names))[:count]
 
 
 def gpu_variables(gpus: Iterable[str]) -> dict[str, str]:
-    """The environment by which a process sees these GPUs and no others: an empty list hides all of them."""
+    """The variables with which a process can use exactly these GPUs; an empty list hides all of them."""
     return {VISIBLE_GPUS: ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def free_gpus(machine: Machine, taken: Collection[str], count: int) -> tuple[str, ...]:
-    """`count` GPUs that nobody has. Raises `PlaceFull` when there are not so many."""
+    """`count` free GPUs. Raises `PlaceFull` when there are fewer."""
     free = [gpu for gpu in machine.gpus if gpu not in taken]
     if count > len(free):
         have = f"{len(free)} of {len(machine.gpus)} GPUs are free here" if machine.gpus else "this machine has no GPU"
@@ -77,7 +77,7 @@ def free_gpus(machine: Machine, taken: Collection[str], count: int) -> tuple[str
 
 
 def check_room(machine: Machine, promised: Iterable[Demand], wanted: Demand) -> None:
-    """Raise `PlaceFull` when `wanted` does not fit beside what was promised already."""
+    """Raises `PlaceFull` when `wanted` does not fit in what is not yet promised."""
     all_of_them = [*promised, wanted]
     cpus, memory = sum(d.cpus for d in all_of_them), sum(_bytes(d) for d in all_of_them)
     if cpus > machine.cpus * CPU_OVERCOMMIT:
@@ -94,7 +94,7 @@ def check_room(machine: Machine, promised: Iterable[Demand], wanted: Demand) -> 
 
 
 def totals(machine: Machine, promised: Sequence[Demand]) -> tuple[Capacity, Capacity]:
-    """What was promised, and what can still be."""
+    """The resources that are promised, and those that are free."""
     used = Capacity(
         cpus=sum(d.cpus for d in promised),
         memory_bytes=sum(_bytes(d) for d in promised),

@@ -1,12 +1,12 @@
 """Starts, stops and observes replicas that are processes of this machine; the life of one is `life.ReplicaLife`.
 
 Replicas outlive this driver object, and the next one takes them over by their launch files. A lock that is held without
-a launch file belongs to a replica that was being forgotten, and its process is ended.
+a launch file belongs to a replica whose files were being deleted, and its process is ended.
 
-Memory is limited by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never touch.
-A replica over its limit is killed within a second, with the figures as the reason; one that grows faster than that is
-the first that the kernel ends when memory runs out (`oom_score_adj`). CPUs are a share: numerical libraries are told to
-size their thread pools by them.
+Memory is limited by watching, not by RLIMIT_AS: numerical libraries reserve address space that they never use. A
+replica over its limit is killed within a second, with the figures as the reason; one that grows faster than that is the
+first that the kernel ends when memory runs out (`oom_score_adj`). CPUs are a share: they set the size of the thread
+pools of numerical libraries.
 
 The output of a replica goes through a pipe to the keeper of its log (`keeper`), a small process that lives until the
 last writer has ended. It outlives this driver as replicas do, and is started again when it ends before its replica.
@@ -25,9 +25,11 @@ from functools import partial
 from pathlib import Path
 
 from kaon import log, proc, processes
+from kaon.build import archive
 from kaon.build.environments import Environments
+from kaon.build.limits import DEFAULT_LIMITS, ArtifactLimits
 from kaon.clock import Clock
-from kaon.drivers.port import Addresses, Capabilities, Fetch, LogLine, PlaceObservation, Workload
+from kaon.drivers.port import Addresses, Capabilities, DatasetFolders, Fetch, LogLine, PlaceObservation, Workload
 from kaon.drivers.process import logs
 from kaon.drivers.process.capacity import Demand, Machine, check_room, free_gpus, this_machine, totals
 from kaon.drivers.process.life import LifeContext, ReplicaLife, flights_in
@@ -35,9 +37,9 @@ from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import preparation
 from kaon.drivers.process.pruning import KEEP, KeptOnDisk, prune
 from kaon.drivers.process.workers import Workers
-from kaon.errors import Unavailable, WorkloadRefused
+from kaon.errors import PlaceFull, Unavailable, WorkloadRefused
 from kaon.types.flight import Flight
-from kaon.types.launch import STACKS_SIGNAL, Launch
+from kaon.types.launch import STACKS_SIGNAL, Launch, LaunchSpec
 from kaon.types.place import PlaceHealth, PlaceState
 
 RUNTIME = ("-m", "kaon.runtime")
@@ -67,18 +69,22 @@ class ProcessDriver:
         runtime: Sequence[str] = RUNTIME,
         devices: Path = Path("/dev"),
         keep: KeptOnDisk = KEEP,
+        datasets: DatasetFolders | None = None,
+        limits: ArtifactLimits = DEFAULT_LIMITS,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
-        arguments to run a replica; `devices` has a file for each GPU; `keep` is what stays though unused."""
+        arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
+        has the folders of datasets, None: there are none here; `limits` are those of artifacts."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
-        prepare = preparation(self._places, fetch, self._environments)
+        prepare = preparation(self._places, fetch, self._environments, limits)
         self._pruning, self._searching = Workers("prune", 1), Workers("look", 2)
-        self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump)
+        self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump, datasets)
         self._clock = clock
         self._devices = devices
         self._capabilities = Capabilities(addresses=Addresses.SOCKET, gpus=bool(self._machine().gpus))
         self._keep = keep
+        self._datasets = datasets
         self._replicas: dict[str, ReplicaLife] = {}
         self._adoption: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -91,7 +97,8 @@ class ProcessDriver:
 
     async def health(self) -> PlaceHealth:
         await self._adopted()
-        used, free = totals(self._machine(), self._promised())
+        machine = self._machine()
+        used, free = totals(machine, self._promised())
         disk_bytes = shutil.disk_usage(self._places.home).free
         low = disk_bytes < _DISK_LEAST_BYTES
         return PlaceHealth(
@@ -99,6 +106,7 @@ class ProcessDriver:
             reason=f"The disk has {disk_bytes / 2**20:,.0f} MiB left." if low else "",
             used=used,
             free=free,
+            cores=machine.cpus,
         )
 
     async def start(self, workload: Workload) -> None:
@@ -109,6 +117,12 @@ class ProcessDriver:
             return
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
+        call = workload.launch.call
+        if (spec.datasets or (call and call.inputs)) and self._datasets is None:
+            raise WorkloadRefused("There are no datasets here.", hint="Deploy it to a cloud that has datasets.")
+        folder = str(self._places.volume(spec.workspace, spec.deployment, spec.deployment_uid))
+        if spec.alone and any(r.data_dir == folder and not r.exited for r in self._replicas.values()):
+            raise PlaceFull("Another replica uses its folder, and has not ended yet.")
         wants = spec.resources
         demand = Demand(cpus=wants.cpus, memory_bytes=wants.memory_bytes, gpus=wants.gpus)
         machine = self._machine()
@@ -118,6 +132,7 @@ class ProcessDriver:
         for value in workload.secrets.values():
             log.hide_secret(value)
         replica = self._replicas[spec.id] = ReplicaLife(self._context, spec.id, demand, spec.artifact, gpus)
+        replica.manifests, replica.data_dir = _manifests(workload.launch), folder
         self._bump()
         replica.start(workload)
 
@@ -156,6 +171,9 @@ class ProcessDriver:
         await processes.stop(self._places.log_lock(replica), 0)
         for file in (self._places.launch_file, self._places.exit_file, self._places.ended_file):
             file(replica).unlink(missing_ok=True)
+        job_dir = self._places.job_dir(replica)
+        if job_dir.exists():
+            await self._pruning.run(lambda: archive.remove(job_dir))
         shutil.rmtree(self._places.sockets(replica), ignore_errors=True)
         if self._replicas.pop(replica, None):
             self._bump()
@@ -164,16 +182,19 @@ class ProcessDriver:
             used = {kept.artifact for kept in self._replicas.values()}
             now = self._clock.now()
             await self._pruning.run(lambda: prune(self._places, self._environments, used, now, self._keep))
+            if self._datasets is not None:
+                manifests = {manifest for kept in self._replicas.values() for manifest in kept.manifests}
+                await self._datasets.prune(manifests, self._keep.datasets)
+
+    def job_dir(self, replica: str) -> Path:
+        return self._places.job_dir(replica)
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
-        at: float | None = None
         async for line in logs.follow(self._places.log_file(replica), tail, self._clock, on=follow):
-            text = logs.readable(line)
-            at = logs.stamp(text) or at
-            yield LogLine(replica=replica, text=text, at=at)
+            yield LogLine(replica=replica, text=line.text, at=line.at)
 
     async def close(self) -> None:
-        """Stop watching. Replicas go on running; installations are cancelled."""
+        """Stop watching. Replicas keep running; installations are cancelled."""
         lives = [replica.task for replica in self._replicas.values() if replica.task]
         tasks = [*lives, *self._background, *([self._adoption] if self._adoption else [])]
         for task in tasks:
@@ -204,7 +225,7 @@ class ProcessDriver:
     # Replicas of earlier driver objects
 
     async def _adopted(self) -> None:
-        """Take over, once, what an earlier driver object left on this machine."""
+        """Take over, once, the replicas of an earlier driver object."""
         if self._adoption is None:
             self._adoption = asyncio.create_task(self._adopt())
         await asyncio.shield(self._adoption)
@@ -223,8 +244,14 @@ class ProcessDriver:
                 demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
                 artifact = f"sha256:{Path(launch.code_dir).parent.name}"
                 replica = ReplicaLife(self._context, launch.id, demand, artifact, launch.gpus)
-                await replica.take_over(launch)
-                self._replicas[id_] = replica
+                replica.manifests, replica.data_dir = _manifests(launch), launch.data_dir
+                if await replica.take_over(launch):
+                    self._replicas[id_] = replica
+                else:
+                    self._places.launch_file(id_).unlink(missing_ok=True)
+        for folder in self._places.job_dirs():
+            if folder.name not in self._replicas:  # it was being forgotten
+                await self._pruning.run(partial(archive.remove, folder))
         self._bump()
         self._begin(self._watch_memory())
         for id_ in self._places.locked():
@@ -251,6 +278,12 @@ class ProcessDriver:
         self._version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _manifests(launch: LaunchSpec) -> frozenset[str]:
+    """The digests of the manifests of the datasets that it reads."""
+    inputs = launch.call.inputs.values() if launch.call else ()
+    return frozenset({*(use.version.manifest for use in launch.datasets), *(ref.manifest for ref in inputs)})
 
 
 def _over_memory(limits: Mapping[str, tuple[int | None, int | None]]) -> dict[str, int]:

@@ -1,9 +1,9 @@
 """One replica's life on this machine: prepared, started, watched, ended.
 
-It is `INSTALLING` while its artifact and environment are prepared, `STARTING` from the moment at which its process
-holds its lock, `EXITED` when that has ended. What a later driver object needs to find it again is on disk before the
-process begins: its launch file. Its exit is on disk too: the keeper of its log, which is its parent, writes the exit
-code, and the driver writes what it made of it.
+It is `INSTALLING` while its artifact and environment are prepared, `STARTING` while its process holds its lock, and
+`EXITED` once that has ended. A later driver object finds it by its launch file, which is written before the process
+starts. Its exit is on disk too: the keeper of its log, which is its parent, writes the exit code, and the driver its
+last observation.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaon import log, proc, processes
+from kaon.build import archive
 from kaon.clock import Clock
-from kaon.drivers.port import ReplicaObservation, Stage, Workload
+from kaon.drivers.port import DatasetFolders, ReplicaObservation, Stage, Workload
 from kaon.drivers.process import exits, logs
 from kaon.drivers.process.capacity import Demand, gpu_variables
 from kaon.drivers.process.places import Places, private_folder
-from kaon.drivers.process.preparation import Preparation, Prepared
+from kaon.drivers.process.preparation import OnProgress, Preparation, Prepared
 from kaon.drivers.process.starting import base_environment, start_keeper, start_replica, write_launch
 from kaon.drivers.process.workers import Workers
 from kaon.errors import KaonError, Unavailable
@@ -43,7 +44,7 @@ _log = log.get("drivers.process")
 
 @dataclass(frozen=True)
 class LifeContext:
-    """What the lives of all replicas of a driver share."""
+    """What all replicas of a driver share."""
 
     places: Places
     preparation: Preparation
@@ -53,6 +54,7 @@ class LifeContext:
     """For reading logs and searching `/proc`."""
     changed: Callable[[], None]
     """Called after every change of an observation."""
+    datasets: DatasetFolders | None = None
 
 
 class ReplicaLife:
@@ -65,6 +67,11 @@ class ReplicaLife:
         self.demand = demand
         self.artifact = artifact
         self.gpus = gpus
+        self.kind = WorkloadKind.SERVICE
+        self.manifests: frozenset[str] = frozenset()
+        """Digests of the manifests of the datasets that it reads."""
+        self.data_dir = ""
+        """The folder of its deployment."""
         self.task: asyncio.Task[None] | None = None
         self._context = context
         self._places = context.places
@@ -73,9 +80,9 @@ class ReplicaLife:
         self._keeper: int | None = None
         """Process of its log's keeper; None: an earlier driver object started it."""
         self._hidden: tuple[str, ...] = ()
-        """Texts that its log must not show; unknown of one that was taken over."""
+        """Texts to hide in its log; empty for a replica that was taken over."""
         self._reason = ""
-        """Why it ends, where that is better known than from its exit code."""
+        """Why it ends, where its exit code does not say it."""
         self._over_memory = False
 
     @property
@@ -90,13 +97,15 @@ class ReplicaLife:
 
     def start(self, workload: Workload) -> None:
         """Prepare and start it, and watch it to its end."""
+        self.kind = workload.kind
         self.task = asyncio.create_task(self._live(workload))
 
-    async def take_over(self, launch: Launch) -> None:
-        """Find it again after an earlier driver object: watch it, or learn how it ended."""
+    async def take_over(self, launch: Launch) -> bool:
+        """Take it over from an earlier driver object: watch it, or find out how it ended. False: it never began."""
+        self.kind = launch.kind
         self.observation = ReplicaObservation(id=launch.id, stage=Stage.EXITED)
         pid = await self._process()
-        code = exits.read_code(self._places.exit_file(launch.id))
+        code, _ = exits.read_exit(self._places.exit_file(launch.id))
         if pid is not None and code is None:
             self._observe_running(launch, pid)
             self.task = asyncio.create_task(self._watch(pid))
@@ -104,19 +113,31 @@ class ReplicaLife:
             self.observation = ended
         else:
             await self._keeper_ended(_KEEPER_ENDS_S)  # it may be about to write the code
-            code = exits.read_code(self._places.exit_file(launch.id))
+            code, _ = exits.read_exit(self._places.exit_file(launch.id))
+            if code is None and self._never_began():
+                return False
             self._reason = "" if code is not None else "It ended while no agent ran; its exit code is unknown."
-            await self._record_end(code)
+            # Its process began right after its launch file was written.
+            started_at = self._places.launch_file(launch.id).stat().st_mtime
+            self.observation = self.observation.model_copy(update={"started_at": started_at})
+            await self._record_end()
+        return True
+
+    def _never_began(self) -> bool:
+        """Whether its process was not started: its lock is there from before the start, with its pid from then on."""
+        lock = self._places.lock(self.observation.id)
+        return lock.parent.is_dir() and not (lock.exists() and lock.stat().st_size)
 
     async def stop(self, grace_s: float) -> None:
         """End it, with so much time to drain. Raises `Unavailable` when its process does not end."""
         if self._launching:
-            await asyncio.wait([self._launching])  # it takes milliseconds, and what it starts is to be ended
+            await asyncio.wait([self._launching])  # takes milliseconds; then its process can be ended
         if self.observation.stage == Stage.INSTALLING and self.task:
             self.task.cancel()
             self._observe(stage=Stage.EXITED, reason="Stopped before it began.")
         self._reason = self._reason or "It was stopped."
-        await processes.stop(self._places.lock(self.observation.id), grace_s)
+        lock, whole = self._places.lock(self.observation.id), self.kind is WorkloadKind.JOB
+        await processes.stop(lock, grace_s, whole_session=whole)
         if self.task:
             await asyncio.wait([self.task])
 
@@ -137,8 +158,9 @@ class ReplicaLife:
 
         try:
             prepared = await self._context.preparation.prepare(workload.spec.artifact, progress)
+            inputs = await self._mounted(workload, progress)
             await processes.stop(self._places.lock(workload.spec.id), 0)  # what an earlier start left behind
-            self._launching = asyncio.create_task(self._launch(workload, prepared))
+            self._launching = asyncio.create_task(self._launch(workload, prepared, inputs))
             try:
                 pid = await self._launching
             finally:
@@ -146,12 +168,21 @@ class ReplicaLife:
         except Exception as error:
             if not isinstance(error, KaonError | OSError):
                 _log.exception("a replica cannot be started", replica=workload.spec.name)
-            self._observe(stage=Stage.EXITED, reason=exits.cannot_start(error))
+            away = isinstance(error, Unavailable)
+            self._observe(stage=Stage.EXITED, reason=exits.cannot_start(error), try_again=away)
         else:
             await self._watch(pid)
 
-    async def _launch(self, workload: Workload, prepared: Prepared) -> int:
-        launch = self._placed(workload, prepared)
+    async def _mounted(self, workload: Workload, progress: OnProgress) -> dict[str, str]:
+        """The folders of its datasets, by name."""
+        datasets, call = self._context.datasets, workload.launch.call
+        if datasets is None:
+            return {}
+        versions = {use.name: use.version for use in workload.spec.datasets} | (call.inputs if call else {})
+        return {name: str(await datasets.materialize(version, progress)) for name, version in versions.items()}
+
+    async def _launch(self, workload: Workload, prepared: Prepared, inputs: Mapping[str, str]) -> int:
+        launch = self._placed(workload, prepared, inputs)
         write_launch(self._places, launch)
         log_file = self._places.log_file(launch.id)
         self._log_begin = log_file.stat().st_size if log_file.exists() else 0
@@ -168,16 +199,16 @@ class ReplicaLife:
         self._observe_running(launch, pid)
         return pid
 
-    def _placed(self, workload: Workload, prepared: Prepared) -> Launch:
+    def _placed(self, workload: Workload, prepared: Prepared, inputs: Mapping[str, str]) -> Launch:
         """The launch of the workload on this machine."""
         spec, places = workload.spec, self._places
         assert prepared.manifest is not None
         service = prepared.manifest.service
-        # A deployment's variables do not choose the GPUs: others may have been given to it.
+        # The variables of a deployment cannot choose its GPUs.
         env = {name: value for name, value in workload.launch.env.items() if name not in gpu_variables(self.gpus)}
         return Launch(
             **dict(workload.launch.model_copy(update={"env": env})),
-            entry=service.entry,
+            entry=(workload.launch.call and workload.launch.call.entry) or service.entry,
             loop=service.loop,
             code_dir=str(prepared.code_dir),
             service_address=f"unix:{places.service_socket(spec.id)}",
@@ -186,7 +217,16 @@ class ReplicaLife:
             flights_file=str(places.flights(spec.id)),
             uses_any=service.uses is None,
             gpus=self.gpus,
+            job_dir=self._job_dir(spec.id) if spec.kind is WorkloadKind.JOB else "",
+            inputs=dict(inputs),
         )
+
+    def _job_dir(self, replica: str) -> str:
+        """The empty folder of a job."""
+        folder = self._places.job_dir(replica)
+        if folder.exists():
+            archive.remove(folder)
+        return str(private_folder(folder))
 
     async def _watch(self, pid: int) -> None:
         """Watch its process to its end."""
@@ -200,7 +240,7 @@ class ReplicaLife:
         finally:
             keeping.cancel()
         await self._keeper_ended(_KEEPER_ENDS_S)
-        await self._record_end(exits.read_code(self._places.exit_file(id_)), left)
+        await self._record_end(left)
 
     async def _restart_keeper(self) -> None:
         """Start the keeper of its log again whenever it has ended."""
@@ -215,9 +255,10 @@ class ReplicaLife:
         if self._keeper is not None:
             processes.exit_code(self._keeper)  # reaps it
 
-    async def _record_end(self, code: int | None, left: str = "") -> None:
+    async def _record_end(self, left: str = "") -> None:
         """Report its end, and record it for the next driver object; `left` names processes that did not end with it."""
         id_ = self.observation.id
+        code, ended_at = exits.read_exit(self._places.exit_file(id_))
         log_file, begin = self._places.log_file(id_), self._log_begin
         written = await self._context.threads.run(lambda: logs.last_lines(log_file, _SEARCHED_LINES, since_byte=begin))
         last = logs.excerpt(written, _LAST_LINES)
@@ -226,6 +267,7 @@ class ReplicaLife:
         self._observe(
             stage=Stage.EXITED,
             exit_code=code,
+            ended_at=self._context.clock.now() if ended_at is None else ended_at,
             last_lines=last,
             reason=(self._reason or exits.reason(code, last)) + left,
             blamed=tuple(flight.request_id for flight in blamed),
@@ -248,7 +290,7 @@ class ReplicaLife:
             pid=pid,
             started_at=proc.started_at(pid),
             service_address=launch.service_address if launch.kind is WorkloadKind.SERVICE else None,
-            control_address=launch.control_address,
+            control_address=launch.control_address if launch.kind is WorkloadKind.SERVICE else None,
         )
 
     def _observe(self, **changes: object) -> None:

@@ -1,8 +1,9 @@
 """A replica's log files: the last lines, and new ones as they come.
 
-The replica writes `replica.log` and, when that is full, renames it to `replica.log.1`, the one before to
-`replica.log.2` and so on. A structured line carries its time; a plain one has the time of the line before.
-Nothing that a replica writes can move the cursor of whoever reads it: control characters are taken out.
+The keeper writes `replica.log` and, when that is full, renames it to `replica.log.1`, the previous one to
+`replica.log.2` and so on. A structured line has its time. A plain line that arrives while the file is followed has the
+time of its arrival; an earlier one has the time of the last structured line before it, else of the first one after it,
+else of the file's last change. Control characters are removed, so that a log cannot control the reader's terminal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -26,19 +28,28 @@ _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(?:\x07|\x1b\\|$)|[ -/]*[0-~]?)|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
 
+
+@dataclass(frozen=True, slots=True)
+class TimedLine:
+    """A readable line and its time, in epoch seconds."""
+
+    text: str
+    at: float
+
+
 FATAL = "Fatal Python error: "
-"""How a line begins that `faulthandler` writes of a crash in native code."""
+"""The beginning of the line that `faulthandler` writes about a crash in native code."""
 _CRASHED_THREAD = "Current thread "
 _FRAME = re.compile(r'  File "(?:.*/)?(?P<file>[^"]*)", line (?P<line>\d+) in (?P<name>.+)')
 
 
 def readable(line: bytes) -> str:
-    """A line as people may see it: no escape sequences, no control characters, no secrets."""
+    """A line to show: without escape sequences, control characters and secrets."""
     return log.blot(_ESCAPES.sub("", line[:_LINE_MOST_BYTES].decode(errors="replace")))
 
 
 def stamp(text: str) -> float | None:
-    """Epoch seconds that a structured line says of itself, else None."""
+    """The time in a structured line, epoch seconds; None for other lines."""
     if not text.startswith("{"):
         return None
     try:
@@ -49,19 +60,19 @@ def stamp(text: str) -> float | None:
 
 
 def last_lines(path: Path, count: int, *, since_byte: int = 0) -> tuple[str, ...]:
-    """The last `count` lines of one file that begin at `since_byte` or later, made readable, tracebacks spelled out."""
+    """The last `count` lines of one file that begin at `since_byte` or later, readable, with tracebacks as lines."""
     try:
         with path.open("rb") as file:
             lines, unfinished = _last(file, count, since_byte)
     except FileNotFoundError:
         return ()
-    told = (spelled for line in [*lines, unfinished] for spelled in log.spelled(readable(line)))
-    return tuple(text for line in told if (text := log.blot(line)))[-count:]
+    spelled = (one for line in [*lines, unfinished] for one in log.spelled(readable(line)))
+    return tuple(text for line in spelled if (text := log.blot(line)))[-count:]
 
 
 def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """The last `count` lines; of a crash in native code the error and the stack of the thread in which it happened,
-    which stands between the stacks of the others."""
+    """The last `count` lines; after a crash in native code the error and the stack of the thread that crashed, which is
+    among the stacks of all threads."""
     crash = next((at for at in reversed(range(len(lines))) if lines[at].startswith(FATAL)), None)
     if crash is None:
         return lines[-count:]
@@ -73,10 +84,10 @@ def excerpt(lines: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 
 def crash_site(lines: tuple[str, ...]) -> str:
-    """What a crash in native code tells of itself, in a few words; empty when the lines tell of none."""
-    told = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
+    """The error and the place of a crash in native code, in a few words; empty without a crash."""
+    error = next((line.removeprefix(FATAL) for line in lines if line.startswith(FATAL)), "")
     frames = [f"{found['name']} ({found['file']}:{found['line']})" for line in lines if (found := _FRAME.match(line))]
-    return f"{told} in {', called by '.join(frames[:2])}" if told and frames else told
+    return f"{error} in {', called by '.join(frames[:2])}" if error and frames else error
 
 
 def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
@@ -94,19 +105,19 @@ def tail(path: Path, count: int) -> tuple[list[bytes], BinaryIO | None]:
     return lines, newest
 
 
-async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[bytes]:
-    """The last `count` lines and, when `on`, every later one, through rotations and new starts."""
+async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIterator[TimedLine]:
+    """The last `count` lines and, when `on`, every later one, across rotations and restarts."""
     lines, file = await asyncio.to_thread(tail, path, count)
     try:
-        for line in lines:
+        for line in timed(list(map(readable, lines)), os.fstat(file.fileno()).st_mtime if file else clock.now()):
             yield line
         rest = b""
         while on:
             replaced = file is None or not _is_current(file, path)
             fresh = file.read(_BLOCK_BYTES) if file else b""
             *lines, rest = (rest + fresh).split(b"\n")
-            for line in lines:
-                yield line
+            for text in map(readable, lines):
+                yield TimedLine(text, stamp(text) or clock.now())
             if fresh:
                 continue
             if replaced and (newer := _open(path)):
@@ -118,6 +129,15 @@ async def follow(path: Path, count: int, clock: Clock, *, on: bool) -> AsyncIter
     finally:
         if file:
             file.close()
+
+
+def timed(texts: Sequence[str], changed_at: float) -> Iterator[TimedLine]:
+    """Lines of a file that was last changed at `changed_at`, with times. Pure."""
+    stamps = [stamp(text) for text in texts]
+    at = next((found for found in stamps if found is not None), changed_at)
+    for text, found in zip(texts, stamps, strict=True):
+        at = at if found is None else found
+        yield TimedLine(text, at)
 
 
 def _rotated(path: Path) -> Iterator[Path]:
@@ -141,7 +161,7 @@ def _is_current(file: BinaryIO, path: Path) -> bool:
 
 
 def _last(file: BinaryIO, count: int, since_byte: int) -> tuple[list[bytes], bytes]:
-    """The last `count` lines of a file that have their newline, and what follows them. Leaves the file at its end."""
+    """The last `count` complete lines of a file, and the unfinished one after them. Leaves the file at its end."""
     end = start = file.seek(0, os.SEEK_END)
     since_byte = since_byte if since_byte <= end else 0  # it was rotated since
     content = b""

@@ -1,4 +1,4 @@
-"""Where the process driver keeps what: one place for each thing, under the agent's home and the run folder."""
+"""Paths of the process driver's files, under the agent's home and the run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PRIVATE = 0o700
 
 @dataclass(frozen=True)
 class Places:
-    """Folders of the driver. `home` lasts, `run_dir` holds sockets and locks and has a short path."""
+    """Folders of the driver. `home` is permanent; `run_dir` holds sockets and locks and has a short path."""
 
     home: Path
     run_dir: Path
@@ -30,23 +30,27 @@ class Places:
         return self.artifacts / digest.removeprefix("sha256:")
 
     def replica(self, replica: str) -> Path:
-        """What is kept of a replica: its launch file and its logs."""
+        """The folder of a replica's launch file and logs."""
         return self.home / "replicas" / replica
 
     def launch_file(self, replica: str) -> Path:
-        """What the replica was told at its start; it is there from before the start until `forget`."""
+        """The replica's `Launch`; it exists from before the start until `forget`."""
         return self.replica(replica) / "launch.json"
 
+    def job_dir(self, replica: str) -> Path:
+        """The folder of a job: its outputs, result and progress, until `forget`."""
+        return self.home / "jobs" / replica
+
     def exit_file(self, replica: str) -> Path:
-        """How the replica's process ended, as its parent writes it; not there before that."""
+        """The exit code of the replica's process, written by its parent once it has ended."""
         return self.replica(replica) / "exit.json"
 
     def ended_file(self, replica: str) -> Path:
-        """What the driver found when the replica ended; not there before that."""
+        """The driver's last observation of the replica, written once it has ended."""
         return self.replica(replica) / "ended.json"
 
     def log_file(self, replica: str) -> Path:
-        """What the replica writes; rotated files have a number at the end."""
+        """The replica's log; rotated files have a number at the end."""
         return self.replica(replica) / "replica.log"
 
     def sockets(self, replica: str) -> Path:
@@ -58,19 +62,19 @@ class Places:
         return self.sockets(replica) / "lock"
 
     def service_socket(self, replica: str) -> Path:
-        """Where callers' requests come in."""
+        """The socket for calls."""
         return self.sockets(replica) / "service.sock"
 
     def control_socket(self, replica: str) -> Path:
-        """Where the agent asks and tells."""
+        """The socket for the agent."""
         return self.sockets(replica) / "control.sock"
 
     def flights(self, replica: str) -> Path:
-        """Where the replica notes its calls in flight."""
+        """The file in which the replica records its calls in flight."""
         return self.sockets(replica) / "flights"
 
     def log_pipe(self, replica: str) -> Path:
-        """What the replica's processes write to; its other end is the log's keeper."""
+        """The pipe between the output of the replica's processes and the keeper of its log."""
         return self.sockets(replica) / "log.pipe"
 
     def log_lock(self, replica: str) -> Path:
@@ -78,9 +82,9 @@ class Places:
         return self.sockets(replica) / "log.lock"
 
     def volume(self, workspace: str, deployment: str, uid: str) -> Path:
-        """The deployment's own folder, which outlives its replicas; one of the same name made later has another.
+        """The deployment's own folder, which outlives its replicas; a later deployment of the same name has another.
 
-        A folder that an older Kaon named by the deployment alone becomes that of the first that asks.
+        A folder that an older Kaon named by the deployment alone is given to the first deployment that needs one.
         """
         own, before = self.home / "volumes" / workspace / f"{deployment}.{uid}", self.home / "volumes" / workspace
         if uid and not own.exists() and (before / deployment).is_dir():
@@ -90,6 +94,10 @@ class Places:
     def launched(self) -> list[str]:
         """Replicas that have a launch file."""
         return sorted(file.parent.name for file in self.home.glob("replicas/*/launch.json"))
+
+    def job_dirs(self) -> list[Path]:
+        """The folders of jobs."""
+        return sorted((self.home / "jobs").glob("*"))
 
     def locked(self) -> list[str]:
         """Replicas that have a lock file, held or not."""

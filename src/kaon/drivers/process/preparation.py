@@ -1,4 +1,4 @@
-"""Artifacts made ready to run, by one preparer after the other. Replicas of one artifact share the work."""
+"""Prepares artifacts to run, by one preparer after the other. Replicas of one artifact share the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kaon.build import archive
 from kaon.build.environments import Environments
-from kaon.build.limits import LOCK, SOURCES, WHEELS
+from kaon.build.limits import DEFAULT_LIMITS, LOCK, SOURCES, WHEELS, ArtifactLimits
 from kaon.drivers.port import Fetch
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.workers import Workers
@@ -25,12 +25,12 @@ AT_ONCE = 4
 """Artifacts that are unpacked and installed at the same time; others wait."""
 
 OnProgress = Callable[[str], None]
-"""Takes what is being done now, in a few words. It may be called from any thread."""
+"""Called with the current step, in a few words, from any thread."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a start needs, as far as it is ready."""
+    """What a start needs, as far as it is prepared."""
 
     digest: str
     folder: Path
@@ -39,7 +39,7 @@ class Prepared:
 
     @property
     def code_dir(self) -> Path:
-        """What is put first on sys.path."""
+        """The first folder of sys.path."""
         return self.folder / SOURCES
 
 
@@ -58,18 +58,19 @@ class ArtifactPreparer:
 
     name = "artifact"
 
-    def __init__(self, fetch: Fetch, workers: Workers) -> None:
+    def __init__(self, fetch: Fetch, workers: Workers, limits: ArtifactLimits) -> None:
         self._fetch = fetch
+        self._limits = limits
         self._workers = workers
 
     async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
-        there = so_far.folder.exists()
-        if not there:
+        unpacked = so_far.folder.exists()
+        if not unpacked:
             progress("fetching the artifact")
-        file = so_far.folder if there else await self._fetch(so_far.digest)
-        if not there:
+        file = so_far.folder if unpacked else await self._fetch(so_far.digest)
+        if not unpacked:
             progress("unpacking the artifact")
-        return replace(so_far, manifest=await self._workers.run(lambda: _unpacked(so_far, file)))
+        return replace(so_far, manifest=await self._workers.run(lambda: _unpacked(so_far, file, self._limits)))
 
 
 class EnvironmentPreparer:
@@ -97,58 +98,58 @@ class EnvironmentPreparer:
 
 
 @dataclass
-class _UnderWay:
-    """One artifact that is being made ready, and all who want to hear how it goes."""
+class _InPreparation:
+    """One artifact in preparation, and the listeners for its progress."""
 
     task: asyncio.Task[Prepared] | None = None
     listeners: list[OnProgress] = field(default_factory=list)
     last: str = ""
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self.last = text
         for listener in self.listeners:
             listener(text)
 
 
 class Preparation:
-    """Makes artifacts ready to run, each one once at a time."""
+    """Prepares artifacts to run, each one once at a time."""
 
     def __init__(self, places: Places, preparers: Sequence[Preparer], *, within_s: float = INSTALL_LIMIT_S) -> None:
-        """Each artifact is made ready by all `preparers` in their order within `within_s`."""
+        """Each artifact is prepared by all `preparers` in their order within `within_s`."""
         self._places = places
         self._preparers = tuple(preparers)
         self._within_s = within_s
-        self._under_way: dict[str, _UnderWay] = {}
+        self._in_preparation: dict[str, _InPreparation] = {}
 
     async def prepare(self, digest: str, progress: OnProgress) -> Prepared:
-        """The artifact, ready to run. Raises `BuildError`, `InvalidInput`, `NotFound` or `Unavailable`.
+        """The artifact, prepared to run. Raises `BuildError`, `InvalidInput`, `NotFound` or `Unavailable`.
 
-        Whoever gives up waiting leaves the work to the others who wait for it.
+        When a waiting caller is cancelled, the work goes on.
         """
-        under_way = self._under_way.get(digest)
-        if under_way is None:
-            under_way = self._under_way[digest] = _UnderWay()
-            under_way.task = asyncio.create_task(self._make(digest, under_way))
-            under_way.task.add_done_callback(lambda done: self._finished(digest, done))
-        assert under_way.task is not None
-        under_way.listeners.append(progress)
-        if under_way.last:
-            progress(under_way.last)
+        current = self._in_preparation.get(digest)
+        if current is None:
+            current = self._in_preparation[digest] = _InPreparation()
+            current.task = asyncio.create_task(self._make(digest, current))
+            current.task.add_done_callback(lambda done: self._finished(digest, done))
+        assert current.task is not None
+        current.listeners.append(progress)
+        if current.last:
+            progress(current.last)
         try:
-            return await asyncio.shield(under_way.task)
+            return await asyncio.shield(current.task)
         finally:
-            under_way.listeners.remove(progress)
+            current.listeners.remove(progress)
 
     def _finished(self, digest: str, done: asyncio.Task[Prepared]) -> None:
-        del self._under_way[digest]
+        del self._in_preparation[digest]
         if not done.cancelled():
-            done.exception()  # retrieved, even when nobody waits any more
+            done.exception()  # retrieved, even when no caller waits any more
 
-    async def _make(self, digest: str, under_way: _UnderWay) -> Prepared:
+    async def _make(self, digest: str, current: _InPreparation) -> Prepared:
         loop = asyncio.get_running_loop()
 
         def progress(text: str) -> None:
-            loop.call_soon_threadsafe(under_way.tell, text)
+            loop.call_soon_threadsafe(current.report, text)
 
         try:
             async with asyncio.timeout(self._within_s):
@@ -157,25 +158,26 @@ class Preparation:
                     prepared = await preparer.prepare(prepared, progress)
                 return prepared
         except TimeoutError:
-            last = f" It was {under_way.last}." if under_way.last else ""
+            last = f" It was {current.last}." if current.last else ""
             raise Unavailable(
                 f"It was not installed within {self._within_s / 60:.0f} minutes.{last}",
-                hint="Look whether the package index and the disk answer.",
+                hint="Check whether the package index and the disk respond.",
             ) from None
 
 
-def preparation(places: Places, fetch: Fetch, environments: Environments) -> Preparation:
-    """What a replica of this machine needs: its artifact, and the environment of its lock."""
+def preparation(
+    places: Places, fetch: Fetch, environments: Environments, limits: ArtifactLimits = DEFAULT_LIMITS
+) -> Preparation:
+    """The preparation of replicas on this machine: the artifact, then the environment of its lock."""
     workers = Workers("install", AT_ONCE)
-    return Preparation(places, [ArtifactPreparer(fetch, workers), EnvironmentPreparer(environments, workers)])
+    return Preparation(places, [ArtifactPreparer(fetch, workers, limits), EnvironmentPreparer(environments, workers)])
 
 
-def _unpacked(so_far: Prepared, file: Path) -> Manifest:
-    """Unpack a file, unless that was done before. The downloaded file goes with it: it is of no use any more, or was
-    not whole."""
+def _unpacked(so_far: Prepared, file: Path, limits: ArtifactLimits) -> Manifest:
+    """Unpack a file, unless that was done before, and delete it: it is no longer needed, or is damaged."""
     target = so_far.folder
     try:
-        manifest = archive.extract(file, target, digest=so_far.digest)
+        manifest = archive.extract(file, target, limits, digest=so_far.digest)
     except ValidationError:
         raise BuildError(
             "The artifact was made by another version of Kaon, and this one cannot read its manifest.",
@@ -184,5 +186,5 @@ def _unpacked(so_far: Prepared, file: Path) -> Manifest:
     finally:
         if file != target:
             file.unlink(missing_ok=True)
-    target.touch()  # used now: pruning goes by it
+    target.touch()  # used now, for pruning
     return manifest

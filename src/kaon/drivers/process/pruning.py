@@ -1,4 +1,4 @@
-"""What the process driver throws away: artifacts, environments and logs that nobody needs any more."""
+"""Deletes artifacts, environments and logs that are no longer needed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from kaon.types.artifact import MANIFEST, Manifest
 
 @dataclass(frozen=True, slots=True)
 class KeptOnDisk:
-    """What stays of what nobody uses."""
+    """What is kept though it is unused."""
 
     unpacked: int = 5
     """Artifacts, with their environments, so that going back a revision is quick."""
+    datasets: int = 3
+    """Versions of datasets."""
     logs_s: float = 7 * 86_400.0
-    """How long the logs of a replica that is gone stay, in seconds."""
+    """How long the logs of a deleted replica are kept, in seconds."""
 
 
 KEEP = KeptOnDisk()
 
 
 def prune(places: Places, environments: Environments, used: set[str], now: float, keep: KeptOnDisk) -> None:
-    """Remove what nobody needs: artifacts that are neither in `used` (digests) nor among the last that were,
-    environments of no artifact that stays, and the logs of replicas that are gone and fell silent long ago."""
+    """Delete artifacts that are neither in `used` (digests) nor among the last used ones, environments of no kept
+    artifact, and old logs of deleted replicas."""
     kept = {places.artifact(digest) for digest in used}
     unused = [folder for folder in _folders(places.artifacts) if folder not in kept]
     for folder in sorted(unused, key=lambda f: f.stat().st_mtime, reverse=True)[keep.unpacked :]:
@@ -39,7 +41,7 @@ def prune(places: Places, environments: Environments, used: set[str], now: float
 
 
 def _folders(parent: Path) -> Iterable[Path]:
-    """Folders that are complete: those under way begin with a dot."""
+    """Complete folders: names of incomplete ones begin with a dot."""
     return [p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")] if parent.is_dir() else []
 
 

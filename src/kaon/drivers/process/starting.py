@@ -18,6 +18,7 @@ from kaon.drivers.process.exits import write_private
 from kaon.drivers.process.places import Places, private_folder
 from kaon.errors import Unavailable
 from kaon.types.launch import PASSED_ON, Launch
+from kaon.types.replica import WorkloadKind
 
 _LIMITS = processes.ProcessLimits(open_files=65_536, oom_score_adj=500)
 _LOG_BYTES = str(10 * 2**20)  # a log is rotated at this size
@@ -26,7 +27,7 @@ _PARENT_S = 30.0
 
 
 def base_environment(data_dir: str) -> dict[str, str]:
-    """What every replica's process inherits: nothing of the platform's own settings is in it."""
+    """The environment that every replica's process inherits, without the platform's own settings."""
     passed_on = {name: value for name in PASSED_ON if (value := os.environ.get(name)) is not None}
     return {"PATH": os.defpath, "LANG": "C.UTF-8", **passed_on, "HOME": data_dir, "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -51,9 +52,9 @@ async def start_replica(
     secrets: Mapping[str, str],
     hidden: Sequence[str],
 ) -> tuple[int, int]:
-    """Start the replica of `launch`, which is written already; the pids of its process and of its log's keeper.
+    """Start the replica of `launch`, whose file exists; returns the pids of its process and of its log's keeper.
 
-    `secrets` are all that it finds on its standard input; `hidden` is blotted out of its log. Raises `Conflict`,
+    `secrets` are written to its standard input; `hidden` texts are masked in its log. Raises `Conflict`,
     `InvalidInput`, `Unavailable`, OSError.
     """
     reading, writing = os.pipe()
@@ -67,10 +68,11 @@ async def start_replica(
                 "cwd": launch.code_dir,
                 "exit_file": str(places.exit_file(launch.id)),
                 "stdin": given.enter_context(processes.filled_pipe(json.dumps(dict(secrets)).encode())),
-                # Both ways, so that it never breaks.
+                # Opened for reading too, so that writing never fails for lack of a reader.
                 "output": given.enter_context(_opened(places.log_pipe(launch.id), os.O_RDWR)),
                 "lock": given.enter_context(process_locks.taken(places.lock(launch.id))),
                 "answer": writing,
+                "adopts": launch.kind is WorkloadKind.JOB,
             }
             keeping = start_keeper(places, launch.id, hidden, run)
         pid = await _pid(reading)
@@ -79,7 +81,7 @@ async def start_replica(
 
 
 def start_keeper(places: Places, replica: str, hidden: Sequence[str], run: dict[str, Any] | None = None) -> int:
-    """Start the process that writes a replica's log, and first the replica itself as `run` says; its pid."""
+    """Start the process that writes a replica's log, and that first starts the replica itself by `run`; its pid."""
     descriptors = [run[name] for name in ("stdin", "output", "lock", "answer")] if run else []
     with _opened(places.log_pipe(replica), os.O_RDONLY | os.O_NONBLOCK) as pipe:
         return processes.spawn(

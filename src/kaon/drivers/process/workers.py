@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A few threads of their own, which the loop's executor and the end of this process do not wait for."""
+    """A few threads, apart from the loop's executor; the end of this process does not wait for them."""
 
     def __init__(self, name: str, count: int) -> None:
-        """`count` is how much is done at once; the rest waits for its turn."""
+        """`count`: how many works are done at once; others wait."""
         self._name = name
         self._free = asyncio.Semaphore(count)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work()` gives. Raises what it raises, and `Unavailable` when there can be no thread.
+        """The result of `work()`. Raises what it raises, and `Unavailable` when no thread can be started.
 
-        Whoever gives up waiting leaves the thread its place until it has ended.
+        When a waiting caller is cancelled, the thread still counts until it has ended.
         """
         await self._free.acquire()
         loop = asyncio.get_running_loop()
@@ -52,5 +52,7 @@ class Workers:
             threading.Thread(target=run, name=self._name, daemon=True).start()
         except RuntimeError as error:
             self._free.release()
-            raise Unavailable(f"No thread can be started: {error}.", hint="Look at the machine's limits.") from None
+            raise Unavailable(
+                f"No thread can be started: {error}.", hint="Check the limits of the machine: ulimit -u"
+            ) from None
         return await answer

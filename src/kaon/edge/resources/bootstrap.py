@@ -1,4 +1,4 @@
-"""What Envoy is started with. Pure."""
+"""The configuration that Envoy starts with. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kaon.types.traffic import LATENCY_BOUNDS_S
 
 API_CLUSTER = "kaon-api"
 LATENCY = "upstream_rq_time"
-"""Envoy's histogram of what callers waited for a replica's answer."""
+"""Envoy's histogram of the times to a replica's answer."""
 _ABOVE_ALL_MS = 1e9
 
 
 def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_MAX) -> Json:
-    """What Envoy is started with: where its files are, its admin socket, and how it protects itself.
+    """The configuration that Envoy starts with: paths of its files, its admin socket, and its overload protection.
 
     `connections` is how many clients it may hold open at once.
     """
@@ -35,12 +35,12 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
                 _socket_cluster(ENDPOINTS_CLUSTER, layout.endpoints_socket, http2_upstream()),
             ]
         },
-        # Histograms of the last second are to be had after a second, not after five.
+        # Histograms are merged every second, not every five.
         "stats_flush_interval": "1s",
         "stats_config": latency_buckets(),
         "overload_manager": _overload(connections),
         # Patterns of paths may be as large as the longest path that a table takes.
-        # A client that opens and resets streams gets few turns, and is cut after half of 200 were premature.
+        # A client that opens and resets streams is disconnected after half of 200 were premature.
         "layered_runtime": {
             "layers": [
                 {
@@ -58,7 +58,7 @@ def bootstrap(layout: Layout, api_socket: Path, connections: int = CONNECTIONS_M
 
 
 def latency_buckets() -> Json:
-    """Latencies in the buckets of `kaon.types.traffic`, and one for what is above them all.
+    """Latencies in the buckets of `kaon.types.traffic`, and one above them.
 
     Envoy measures in whole milliseconds, rounded down. A bound of 1 ms is therefore given to it as 0.5: what took
     0.9 ms is a 0 to Envoy, and what took 1.1 ms a 1.
@@ -103,7 +103,7 @@ def _overload(connections: int) -> Json:
 
 
 def _shorter_timeouts() -> Json:
-    """The more connections there are, the sooner idle ones are closed: a client with many does not shut others out."""
+    """With more connections idle ones are closed sooner, so that a client with many does not exclude others."""
     shorter = [
         {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "1s"},
     ]

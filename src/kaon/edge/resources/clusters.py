@@ -13,11 +13,11 @@ from kaon.types.names import DeploymentKey
 from kaon.types.route import ReplicaEndpoint
 
 _HELD_RETRIES = 256
-"""Held calls that may be sent again at once: when the agent was killed, all of them are."""
+"""The most held calls that are repeated at the same time: all of them when the agent is killed."""
 
 
 def clusters(table: RouteTable, layout: Layout) -> Json:
-    """One cluster per revision; also the activator and its pair where calls may be held, and ways of copies."""
+    """One cluster per revision; also the activator and the pair where calls may be held, and clusters for copies."""
     holding = [rule for rule in table.rules if rule.hold_s]
     hedged = {rule.key for rule in table.rules if rule.hedges}
     found = [_cluster(name, hedged=key_of(name) in hedged) for name in table.clusters]
@@ -44,14 +44,14 @@ def _activator(key: DeploymentKey, layout: Layout) -> Json:
 
 
 def _pair(cluster: str, rule: RouteRule) -> Json:
-    """The revision's replicas; when none of them is well, the activator.
+    """The revision's replicas; when none of them is healthy, the activator.
 
     An activator in the revision's own cluster would get its health checks.
     """
     return {
         "@type": f"{V3}.config.cluster.v3.Cluster",
         "name": paired(cluster),
-        # What is counted by the pair (answers by class, their time) stands beside what the revision's cluster counts.
+        # The pair counts answers by class and their times, in addition to the counts of the revision's cluster.
         "alt_stat_name": cluster,
         "connect_timeout": "1s",
         "lb_policy": "CLUSTER_PROVIDED",
@@ -76,7 +76,7 @@ def _cluster(name: str, *, hedged: bool) -> Json:
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
         "per_connection_buffer_limit_bytes": BUFFER_BYTES,
-        # With no healthy replica left all are tried: a whole service is never switched off by a check.
+        # Without a healthy replica all are tried, so that a check never switches a whole service off.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
         "ignore_health_on_host_removal": True,
         "health_checks": [_health_check()],
@@ -87,7 +87,8 @@ def _cluster(name: str, *, hedged: bool) -> Json:
 
 
 def _shadow(cluster: str) -> Json:
-    """The way of copies to a revision's replicas. Few may be open at once: a shadow that hangs holds nothing up."""
+    """The cluster for copies to a revision's replicas. Few may be open at once, so that a shadow that hangs delays
+    nothing."""
     most = {"max_connections": SHADOW_CALLS, "max_pending_requests": SHADOW_CALLS, "max_requests": SHADOW_CALLS}
     return {
         "@type": f"{V3}.config.cluster.v3.Cluster",
@@ -117,13 +118,12 @@ def _health_check() -> Json:
 
 
 def _outliers(*, hedged: bool) -> Json:
-    """Out goes a replica that cannot be reached twice in a row, or whose answers are 5xx in nine cases of ten.
+    """Ejects a replica that cannot be reached twice in a row, or nine in ten of whose answers are 5xx.
 
-    Where calls are hedged, Envoy takes one that was sent again for a replica that cannot be reached; there the health
-    check alone says which cannot.
+    Where calls are hedged, Envoy counts a hedged call as a failed connection; there only the health check ejects.
 
-    Not counted one by one are the 503 with which a busy replica sheds load and the 5xx of a service's own faults:
-    they say nothing about one replica against the others, and ejecting the busy ones would topple the rest.
+    Consecutive 503 of a busy replica that sheds load and 5xx of a service's own faults are not counted: all replicas
+    have them alike, and ejecting the busy ones would overload the rest.
     """
     return {
         "split_external_local_origin_errors": True,
@@ -146,7 +146,7 @@ def _outliers(*, hedged: bool) -> Json:
 
 
 def endpoints(name: str, members: tuple[ReplicaEndpoint, ...], leaving: Iterable[ReplicaEndpoint] = ()) -> Json:
-    """The replicas of one cluster. Those that are leaving get no new request but keep the ones that they have."""
+    """The replicas of one cluster. Leaving ones get no new requests but keep their open ones."""
     lb = [_lb_endpoint(e, "UNKNOWN") for e in members] + [_lb_endpoint(e, "DRAINING") for e in leaving]
     return response(
         [
@@ -154,7 +154,7 @@ def endpoints(name: str, members: tuple[ReplicaEndpoint, ...], leaving: Iterable
                 "@type": f"{V3}.config.endpoint.v3.ClusterLoadAssignment",
                 "cluster_name": name,
                 "endpoints": [{"lb_endpoints": lb}] if lb else [],
-                # One replica that is well takes all; what lies behind the cluster is for when there is none.
+                # One healthy replica gets all calls; the activator behind the cluster is used without any.
                 "policy": {"overprovisioning_factor": 100_000},
             }
         ]
@@ -162,7 +162,7 @@ def endpoints(name: str, members: tuple[ReplicaEndpoint, ...], leaving: Iterable
 
 
 def members(document: Json, revision: int) -> tuple[list[ReplicaEndpoint], list[ReplicaEndpoint]]:
-    """The replicas in a cluster's document: those that stay and those that leave."""
+    """The replicas in a cluster's document: the current ones and the leaving ones."""
     stay: list[ReplicaEndpoint] = []
     leave: list[ReplicaEndpoint] = []
     for locality in document["resources"][0]["endpoints"]:

@@ -30,8 +30,8 @@ _NOT_BEGUN: Json = {
 """For all calls: another replica is tried when none has begun the call.
 
 A call that broke off while a replica had it is not repeated, whatever its verb: it may have ended that replica, and
-would end the next one too. There is no per-try timeout, since only the service's author knows how long a good answer
-takes; a frozen replica is found by its health check."""
+would end the next one too. There is no timeout per attempt, since valid answers may take any time; a frozen replica is
+found by its health check."""
 
 _BROKEN_OFF: Json = _NOT_BEGUN | {
     "retry_on": f"{_NOT_BEGUN['retry_on']},reset,retriable-status-codes",
@@ -41,8 +41,8 @@ _BROKEN_OFF: Json = _NOT_BEGUN | {
 """For endpoints with `retry=True`: also a call that broke off. At most three replicas get it."""
 
 _PATIENT: Json = {"num_retries": 20, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
-"""Where calls are held: an agent that was killed, and its activator, are back in about a second, in some seconds on a
-busy machine. A call is repeated for about ten."""
+"""Retries of held calls: a killed agent, with its activator, is restarted in about a second, in a few on a busy
+machine; a call is repeated for about ten."""
 
 _WEBSOCKET: Json = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
 

@@ -1,4 +1,4 @@
-"""Where clients come in, and the limits that they meet. Pure."""
+"""The listeners for clients, and their limits. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORWARDED = ["x-forwarded-host", "x-forwarded-port", "x-original-url", "x-rewri
 
 
 def listeners(layout: Layout, host: str, port: int, proxies: Proxies = Proxies()) -> Json:
-    """Where clients come in. The routes are files of their own, so that this one rests."""
+    """The listeners for clients. The routes are separate files, so that this one seldom changes."""
     here = [network for network in _THIS_MACHINE if network not in proxies.trusted]
     chains = []
     if proxies.trusted:
@@ -48,10 +48,10 @@ def listeners(layout: Layout, host: str, port: int, proxies: Proxies = Proxies()
                 "@type": f"{V3}.config.listener.v3.Listener",
                 "name": "edge",
                 "address": address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
-                # Two processes must never share the port unseen.
+                # Two processes must never share the port unnoticed.
                 "enable_reuse_port": False,
-                # Of many callers at once the first one's call is read before the last one is let in: it may have to
-                # wake a service for all of them.
+                # With many concurrent callers the first call is read before the last connection is accepted: it may
+                # have to wake a service for all of them.
                 "max_connections_to_accept_per_socket_event": 4,
                 "per_connection_buffer_limit_bytes": BUFFER_BYTES,
                 "listener_filters": _listener_filters(proxies),
@@ -104,7 +104,7 @@ def _strangers(layout: Layout) -> Json:
 
 
 def _behind_proxies(layout: Layout, trusted: Sequence[str]) -> Json:
-    """The client is the last address of `x-forwarded-for` that is no trusted proxy's."""
+    """The client is the last address of `x-forwarded-for` that is not a trusted proxy."""
     detection = {
         "name": "envoy.http.original_ip_detection.xff",
         "typed_config": {
@@ -143,7 +143,7 @@ def _connection_manager(layout: Layout, *, removed: Sequence[str]) -> Json:
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         "early_header_mutation_extensions": [_first_changes(removed)],
-        # What a path is: one reading, here and in the replica. Encoded slashes are part of a name, see `routes`.
+        # Paths are normalized here and in the replica alike. Encoded slashes are part of a name, see `routes`.
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
@@ -157,14 +157,14 @@ def _connection_manager(layout: Layout, *, removed: Sequence[str]) -> Json:
         "common_http_protocol_options": {
             "idle_timeout": f"{IDLE_S}s",
             "max_headers_count": 100,
-            # Servers behind may take x_a for x-a, so neither is passed on in the other's name.
+            # Servers may treat x_a as x-a, so headers with underscores are not forwarded.
             "headers_with_underscores_action": "DROP_HEADER",
         },
         "http_protocol_options": {
             # A client of HTTP/1.0 need not name a host.
             "accept_http_10": True,
             "default_host_for_http_10": "localhost",
-            # An offer to speak something else may be passed over, as RFC 9110 has it.
+            # Requests to upgrade may be ignored, by RFC 9110.
             "ignore_http_11_upgrade": [{"safe_regex": {"regex": _NO_WEBSOCKET}}],
         },
         "http2_protocol_options": {

@@ -4,8 +4,8 @@ One host is shared by the API and all deployments, each below its prefix. Each d
 where every path belongs to it: `NAME.localhost`, and those of its spec.
 
 A request without a key to a deployment that is not public is answered here, exactly as one to a deployment that does
-not exist: without a key nobody finds out which ones exist. The page `/docs`, the same for every deployment, is answered
-here too.
+not exist: which ones exist cannot be found out without a key. The page `/docs`, the same for every deployment, is
+answered here too.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _UNKNOWN_PATH: Json = {
     },
     "route": {"cluster": API_CLUSTER, "timeout": "5s"},
 }
-"""The API knows what the caller may have meant (`kaon.api.unknown_paths`)."""
+"""The API suggests similar paths (`kaon.api.unknown_paths`)."""
 
 
 def _own_host(rule: RouteRule) -> Json:
@@ -129,7 +129,7 @@ _NO_HOST: Json = {
 
 
 def _api_route(prefix: str) -> Json:
-    # The API restarts in about a second; a request that did not reach it is repeated for that long.
+    # The API restarts in about a second; a request that does not reach it is repeated for that long.
     retries = {**NEVER_ARRIVED, "num_retries": 4, "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
     return {
         "match": {"path_separated_prefix": prefix},
@@ -147,7 +147,7 @@ _UPWARDS: Json = {
     "match": {"safe_regex": {"regex": rf".*{_SLASH}(\.|%2[eE]){{2}}({_SLASH}.*)?"}},
     "direct_response": {"status": 400, "body": {"inline_string": "The path goes upwards by '..' and encoded slashes."}},
 }
-"""A service may use encoded slashes, but no server behind may read such a path as one outside of the service."""
+"""A service may use encoded slashes, but no server may interpret such a path as one outside of the service."""
 
 _TOO_LONG: Json = {"name": "content-length", "range_match": {"start": BODY_MAX_BYTES + 1, "end": 2**63 - 1}}
 
@@ -205,7 +205,7 @@ _PREFLIGHT: list[Json] = [
 def _answers(rule: RouteRule, prefix: str) -> Iterable[Json]:
     whole = below(prefix)
     if rule.cors_origins:
-        # Envoy's filter answers it; the cluster is there because a route must have one.
+        # Envoy's filter answers it; the cluster is never used, but a route must have one.
         match = [*_PREFLIGHT, from_pages_of(rule.cors_origins)]
         yield {"match": whole | {"headers": match}, "route": {"cluster": API_CLUSTER}}
     if rule.closed:

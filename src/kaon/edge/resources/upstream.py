@@ -7,7 +7,7 @@ from kaon.edge.resources.wire import V3, Json
 
 
 def breakers(retries: int = 10) -> Json:
-    """Admission is the replica's matter; these bound only what Envoy itself holds, and the share of retries.
+    """Limits of what Envoy itself holds, and of the share of retries; replicas decide on admission.
 
     `retries` may go on at once, however few calls there are.
     """
@@ -21,7 +21,7 @@ def breakers(retries: int = 10) -> Json:
 
 
 def http2_upstream() -> Json:
-    """HTTP/2 to the socket, over a connection that lasts."""
+    """HTTP/2 to the socket, over one long connection."""
     return {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": f"{V3}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -31,7 +31,7 @@ def http2_upstream() -> Json:
 
 
 def http1_upstream(requests: int = 0) -> Json:
-    """HTTP/1.1 to the socket; an idle connection is let go before the server behind it (75 s) does so.
+    """HTTP/1.1 to the socket; an idle connection is closed before the server (75 s) does so.
 
     `requests` bounds how many a connection carries; 0: it does not.
     """

@@ -1,4 +1,4 @@
-"""Words that all of Envoy's resources share. Pure."""
+"""Parts that Envoy's resources share. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIRST_ANSWER_S = 3
 
 
 def address(given: Address, mode: int | None = None) -> Json:
-    """An address in Envoy's words; `mode` is for a socket that Envoy makes."""
+    """An address in Envoy's form; `mode` is for a socket that Envoy makes."""
     if given.startswith("unix:"):
         return {"pipe": {"path": given.removeprefix("unix:")} | ({"mode": mode} if mode else {})}
     host, _, port = given.rpartition(":")
@@ -28,7 +28,7 @@ def address(given: Address, mode: int | None = None) -> Json:
 
 
 def address_of(document: Json) -> Address:
-    """An address of Envoy's as ours."""
+    """An address in Envoy's form as an `Address`."""
     if pipe := document.get("pipe"):
         return f"unix:{pipe['path']}"
     host, port = document["socket_address"]["address"], document["socket_address"]["port_value"]
@@ -36,7 +36,7 @@ def address_of(document: Json) -> Address:
 
 
 def followed(path: Path) -> Json:
-    """A file that Envoy reads again whenever another one is renamed into its place."""
+    """A file that Envoy reads again whenever it is replaced by a rename."""
     return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
 
 
@@ -46,7 +46,7 @@ def streamed() -> Json:
 
 
 def stream() -> Json:
-    """How Envoy reaches the agent, for as long as both live; an agent that was away is found again soon."""
+    """The connection of Envoy to the agent, which is opened again soon after it was lost."""
     again = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"}}
     return {
         "api_type": "GRPC",

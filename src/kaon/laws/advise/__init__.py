@@ -1,14 +1,14 @@
-"""What the figures of a deployment say could be better: each finding with evidence, gain and the command that does it.
+"""Possible improvements of a deployment, from its figures: findings with evidence, gain and a command.
 
-Every minute is judged by one rule per finding (`sizing`, `health`, `batching`); a rule says nothing (None) where
-figures are missing. A finding is told only after it held in `FIRM` minutes on end, and is dropped after as many in
-which it did not: advice that flickers is not read. Minutes without figures change nothing. When what a finding is about
-is changed, as by its own command, it is dropped at once.
+Every minute is judged by one rule per finding (`sizing`, `health`, `batching`); its result is None where figures are
+missing. A finding becomes active after `FIRM` minutes in a row in which it holds, and ends after as many in which it
+does not, so that advice does not flicker. Minutes without figures change nothing. A finding ends at once when its
+subject changes, as by its own command.
 
-What takes longer than a minute to know is learnt: what is usual (`usual`), the last 24 hours hour by hour (`day`), what
-a batch costs. All of it is a value, learnt again from the kept minutes after a restart.
+Learnt over longer times: usual figures (`usual`), the last 24 hours by the hour (`day`), the cost of a batch. All of it
+is a value that is computed again from the stored minutes after a restart.
 
-No two findings contradict each other: `standing` says beside which others each is not told.
+No two active findings contradict each other: see `active`.
 """
 
 from kaon.laws.advise.active import FIRM, adapt, advice, begin, step

@@ -1,4 +1,4 @@
-"""What stands: the rules asked, their answers debounced, and what would contradict left out. Pure."""
+"""Active findings: the rules' results, debounced, without those that would contradict others. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kaon.laws.advise.state import AdviceState, FindingStreak, RevisionChange, l
 from kaon.types.advice import Advice, Finding
 
 FIRM = 5
-"""Minutes on end in which a finding must hold, or not hold, before it is told, or dropped."""
+"""Minutes in a row after which a finding becomes active, or ends."""
 
 AdviceRule = Callable[[AdviceState, AdviceMinute], FindingText | bool | None]
-"""What is to be said; False: all is well; None: there are no figures."""
+"""The finding; False: it does not hold; None: there are no figures."""
 
 RULES: Mapping[Finding, AdviceRule] = {
     Finding.ERRORS: health.errors,
@@ -32,7 +32,7 @@ RULES: Mapping[Finding, AdviceRule] = {
 }
 """The most urgent first."""
 
-_YIELDS: Mapping[Finding, frozenset[Finding]] = {
+_SUPPRESSED_BY: Mapping[Finding, frozenset[Finding]] = {
     Finding.LATENCY: frozenset({Finding.UNDERSIZED}),
     Finding.SLOW: frozenset({Finding.UNDERSIZED, Finding.LATENCY, Finding.COLD_STARTS}),
     Finding.KNOBS: frozenset({Finding.BATCH}),
@@ -40,7 +40,7 @@ _YIELDS: Mapping[Finding, frozenset[Finding]] = {
     Finding.OVERSIZED: frozenset({Finding.UNDERSIZED, Finding.COLD_STARTS, Finding.IDLE}),
     Finding.ELASTIC: frozenset({Finding.UNDERSIZED, Finding.COLD_STARTS, Finding.IDLE, Finding.OVERSIZED}),
 }
-"""Beside which others a finding is not told: they are its cause, or say of the same bound what it would undo."""
+"""Finding -> other ones that suppress it: its causes, and those about the same bound that it would undo."""
 
 
 def _sizes(terms: AdviceTerms) -> Any:
@@ -51,7 +51,7 @@ def _knobs(terms: AdviceTerms) -> Any:
     return terms.mode, terms.tuned, terms.largest_batch, terms.recommended is None
 
 
-_ABOUT: Mapping[Finding, Callable[[AdviceTerms], Any]] = {
+_SUBJECT: Mapping[Finding, Callable[[AdviceTerms], Any]] = {
     Finding.ERRORS: lambda terms: terms.revision,
     Finding.LATENCY: lambda terms: terms.revision,
     Finding.MEMORY: lambda terms: terms.memory_limit_bytes,
@@ -64,56 +64,56 @@ _ABOUT: Mapping[Finding, Callable[[AdviceTerms], Any]] = {
     Finding.OVERSIZED: _sizes,
     Finding.ELASTIC: _sizes,
 }
-"""What a finding is about: when that is changed it must prove itself anew."""
+"""The subject of a finding: when it changes, the finding starts again."""
 
 
 def begin(terms: AdviceTerms) -> AdviceState:
-    """Nothing is known yet."""
+    """The state before the first minute."""
     return AdviceState(terms=terms)
 
 
-def adapt(known: AdviceState, terms: AdviceTerms, now_s: float) -> AdviceState:
-    """Go by new terms: what is said of those that were is not said any more."""
-    was = known.terms
-    if was is None or was == terms:
-        return replace(known, terms=terms)
-    marks = tuple((f, mark) for f, mark in known.marks if _ABOUT[f](was) == _ABOUT[f](terms))
-    change = known.change
-    if was.revision is not None and terms.revision is not None and was.revision != terms.revision:
-        change = RevisionChange(was.revision, terms.revision, now_s)
-    return replace(known, terms=terms, marks=marks, change=change)
+def adapt(state: AdviceState, terms: AdviceTerms, now_s: float) -> AdviceState:
+    """The state with new terms, without findings whose subject has changed."""
+    before = state.terms
+    if before is None or before == terms:
+        return replace(state, terms=terms)
+    streaks = tuple((f, streak) for f, streak in state.streaks if _SUBJECT[f](before) == _SUBJECT[f](terms))
+    change = state.change
+    if before.revision is not None and terms.revision is not None and before.revision != terms.revision:
+        change = RevisionChange(before.revision, terms.revision, now_s)
+    return replace(state, terms=terms, streaks=streaks, change=change)
 
 
-def step(known: AdviceState, seen: AdviceMinute) -> AdviceState:
+def step(state: AdviceState, minute: AdviceMinute) -> AdviceState:
     """The next state."""
-    at_s = seen.window.at_s
-    known = adapt(known, seen.terms, at_s)
-    marks = dict(known.marks)
+    at_s = minute.window.at_s
+    state = adapt(state, minute.terms, at_s)
+    streaks = dict(state.streaks)
     for finding, rule in RULES.items():
-        said = rule(known, seen)
-        if said is not None:
-            marks[finding] = _marked(marks.get(finding, FindingStreak()), finding, said, seen.terms, at_s)
-    return replace(learnt(known, seen), marks=tuple((f, marks[f]) for f in RULES if f in marks))
+        result = rule(state, minute)
+        if result is not None:
+            streaks[finding] = _next_streak(streaks.get(finding, FindingStreak()), finding, result, minute.terms, at_s)
+    return replace(learnt(state, minute), streaks=tuple((f, streaks[f]) for f in RULES if f in streaks))
 
 
-def advice(known: AdviceState) -> tuple[Advice, ...]:
-    """What stands, the most urgent first."""
-    standing = {finding: mark.advice for finding, mark in known.marks if mark.advice is not None}
+def advice(state: AdviceState) -> tuple[Advice, ...]:
+    """The active findings, the most urgent first."""
+    active = {finding: streak.advice for finding, streak in state.streaks if streak.advice is not None}
     none: frozenset[Finding] = frozenset()
-    return tuple(said for finding, said in standing.items() if not _YIELDS.get(finding, none) & standing.keys())
+    return tuple(advice for finding, advice in active.items() if not _SUPPRESSED_BY.get(finding, none) & active.keys())
 
 
-def _marked(
-    mark: FindingStreak, finding: Finding, said: FindingText | bool, terms: AdviceTerms, at_s: float
+def _next_streak(
+    streak: FindingStreak, finding: Finding, result: FindingText | bool, terms: AdviceTerms, at_s: float
 ) -> FindingStreak:
-    if isinstance(said, bool):
-        missing = mark.missing + 1
-        return FindingStreak() if missing >= FIRM else replace(mark, held=0, missing=missing)
-    held = mark.held + 1
-    since = mark.first_s if mark.held or mark.advice else at_s
-    advice = mark.advice
+    if isinstance(result, bool):
+        missing = streak.missing + 1
+        return FindingStreak() if missing >= FIRM else replace(streak, held=0, missing=missing)
+    held = streak.held + 1
+    since = streak.first_s if streak.held or streak.advice else at_s
+    advice = streak.advice
     if held >= FIRM or advice is not None:
         advice = Advice(
-            workspace=terms.workspace, deployment=terms.deployment, finding=finding, since=since, **said._asdict()
+            workspace=terms.workspace, deployment=terms.deployment, finding=finding, since=since, **result._asdict()
         )
     return FindingStreak(held, 0, since, advice)

@@ -1,4 +1,4 @@
-"""Findings that the knobs mend: batches that never fill, and what the tuner recommends."""
+"""Findings about knobs: batches that never fill, and the tuner's recommendation."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from kaon.laws.advise.state import AdviceState
 from kaon.types.tuning import TuningMode
 
 _EMPTY = 0.25
-"""A batch that is in the mean filled less than this never fills."""
+"""Batches with a lower mean fill count as never full."""
 _WORTH = 0.9
-"""Of the work that batches are now: what saves less than the rest is not worth a change."""
+"""Largest share of the present work that is left by a change worth advising."""
 _WAIT_SHARE = 0.1
-"""Of the latency that is wanted: a call may be held so long for others."""
+"""Share of the target latency for which a call may be held for others."""
 _OF_BATCHES = {"max_batch", "max_wait_s"}
 
 
-def batch(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
-    """Batches are nearly empty, replicas are busy, and a batch costs much the same however full it is."""
-    window, terms, batches = seen.window, seen.terms, seen.batches
-    service = service_time.learn(known.service, batches)
-    if window.batch_rows is None or window.busy is None or not service.known or not seen.enough:
+def batch(state: AdviceState, minute: AdviceMinute) -> FindingText | bool | None:
+    """Batches are nearly empty, replicas are busy, and the cost of a batch hardly depends on its rows."""
+    window, terms, batches = minute.window, minute.terms, minute.batches
+    service = service_time.learn(state.service, batches)
+    if window.batch_rows is None or window.busy is None or not service.learned or not minute.enough:
         return None
     rows, most = window.batch_rows, terms.largest_batch
     if (
@@ -34,12 +34,12 @@ def batch(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     if a + b <= 0:
         return False
     evidence = (
-        f"batches have {rows:.1f} rows in the mean, {most} may be, and replicas are busy {share(window.busy)} of the "
+        f"batches have {rows:.1f} rows on average, of at most {most}; replicas are busy {share(window.busy)} of the "
         f"time; a batch takes {duration(b)}, and {duration(a)} more for each row"
     )
     recommended = terms.recommended
     if recommended is not None and terms.mode is TuningMode.RECOMMEND and _OF_BATCHES & recommended.values.keys():
-        return _applied(seen, f"{evidence}; {_found(seen)}")
+        return _applied(minute, f"{evidence}; {_found(minute)}")
     rps = batches.rows / window.span_s / max(window.ready, 1)
     wait_s = min(_WAIT_SHARE * terms.objective.latency_s, (most - 1) / max(rps, 1e-9))
     knob = terms.knobs.get("max_wait_s")
@@ -55,31 +55,31 @@ def batch(known: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
     left = (a + b / max(fuller, rows)) / (a + b / rows) if rows > 0 else 1.0
     if left > _WORTH:
         return False
-    gain = f"busy {share(window.busy * left)} in place of {share(window.busy)}, with {fuller:.1f} rows in a batch"
+    gain = f"busy {share(window.busy * left)} instead of {share(window.busy)}, with {fuller:.1f} rows in a batch"
     return FindingText(evidence, gain, terms.command(command))
 
 
-def knobs(_: AdviceState, seen: AdviceMinute) -> FindingText | bool | None:
-    """The tuner has found better values, and waits for a word."""
-    terms = seen.terms
+def knobs(_: AdviceState, minute: AdviceMinute) -> FindingText | bool | None:
+    """The tuner recommends better values."""
+    terms = minute.terms
     if terms.recommended is None or terms.mode is not TuningMode.RECOMMEND:
         return False
-    return _applied(seen, _found(seen))
+    return _applied(minute, _found(minute))
 
 
-def _found(seen: AdviceMinute) -> str:
-    assert seen.terms.recommended is not None
-    values = ", ".join(f"{name}={value:g}" for name, value in seen.terms.recommended.values.items())
-    return f"the tuner's twin found {values} to be better"
+def _found(minute: AdviceMinute) -> str:
+    assert minute.terms.recommended is not None
+    values = ", ".join(f"{name}={value:g}" for name, value in minute.terms.recommended.values.items())
+    return f"the tuner's twin predicts that {values} is better"
 
 
-def _applied(seen: AdviceMinute, evidence: str) -> FindingText:
-    better = seen.terms.recommended
+def _applied(minute: AdviceMinute, evidence: str) -> FindingText:
+    better = minute.terms.recommended
     assert better is not None
     gain = f"a loss that is {share(better.gain)} lower, {share(better.least)} at least"
-    return FindingText(evidence, gain, seen.terms.command("tune NAME --apply"))
+    return FindingText(evidence, gain, minute.terms.command("tune NAME --apply"))
 
 
 def _round(seconds: float) -> float:
-    """Two digits are enough to type."""
+    """To two digits, for typing."""
     return float(f"{seconds:.2g}")

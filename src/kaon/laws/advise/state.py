@@ -1,4 +1,4 @@
-"""All that is remembered of a deployment from minute to minute, and how it grows."""
+"""The state of a deployment's advice from minute to minute."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kaon.laws.service_time import ServiceTime
 from kaon.types.advice import Advice, Finding
 
 SLOWER, MORE_ERRORS = 1.5, 0.01
-"""From how many times the usual p99, and from how much beyond the usual share of failures, something is wrong."""
-_NOTICED = 0.1
-"""Of the latency that is wanted: what is slower by less is no matter."""
+"""Times the usual p99, and share of failures above the usual one, that are unusual."""
+_LEAST_SHARE = 0.1
+"""Least share of the target latency by which a p99 must be slower."""
 ACCEPTED = 360
-"""Minutes on end after which what is strange is the usual: nobody minds it."""
+"""Minutes in a row after which an unusual figure is the usual one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FindingStreak:
-    """How often on end a finding held, or did not; since when."""
+    """In how many minutes in a row a finding held, or did not, and since when."""
 
     held: int = 0
     missing: int = 0
@@ -41,45 +41,45 @@ class RevisionChange:
 
 @dataclass(frozen=True, slots=True)
 class AdviceState:
-    """What is known of a deployment."""
+    """The state of a deployment's advice."""
 
     terms: AdviceTerms | None = None
-    marks: tuple[tuple[Finding, FindingStreak], ...] = ()
+    streaks: tuple[tuple[Finding, FindingStreak], ...] = ()
     p99_s: Usual = field(default_factory=Usual)
     failed: Usual = field(default_factory=Usual)
     day: Day = ()
     service: ServiceTime = field(default_factory=ServiceTime)
     change: RevisionChange | None = None
 
-    def mark(self, finding: Finding) -> FindingStreak:
-        """That of a finding."""
-        return dict(self.marks).get(finding, FindingStreak())
+    def streak(self, finding: Finding) -> FindingStreak:
+        """The streak of a finding."""
+        return dict(self.streaks).get(finding, FindingStreak())
 
-    def slow(self, seen: AdviceMinute) -> bool:
-        """Whether p99 is far above the usual, by enough to matter."""
-        p99_s, least_s = seen.window.p99_s, _NOTICED * seen.terms.objective.latency_s
-        return p99_s is not None and self.p99_s.strange(p99_s, max((SLOWER - 1) * self.p99_s.mean, least_s))
+    def slow(self, minute: AdviceMinute) -> bool:
+        """Whether p99 is far above the usual one."""
+        p99_s, least_s = minute.window.p99_s, _LEAST_SHARE * minute.terms.objective.latency_s
+        return p99_s is not None and self.p99_s.unusual(p99_s, max((SLOWER - 1) * self.p99_s.mean, least_s))
 
-    def failing(self, seen: AdviceMinute) -> bool:
-        """Whether more calls fail than usually do."""
-        failed = seen.window.failed
-        return failed is not None and self.failed.strange(failed, MORE_ERRORS)
-
-
-def learnt(known: AdviceState, seen: AdviceMinute) -> AdviceState:
-    """With one more minute."""
-    p99, failed = known.p99_s, known.failed
-    if seen.enough:
-        p99 = _usual(p99, seen.window.p99_s, known.slow(seen), known.mark(Finding.LATENCY))
-        failed = _usual(failed, seen.window.failed, known.failing(seen), known.mark(Finding.ERRORS))
-    service = service_time.learn(known.service, seen.batches)
-    return replace(known, p99_s=p99, failed=failed, day=day.add(known.day, seen), service=service)
+    def failing(self, minute: AdviceMinute) -> bool:
+        """Whether more calls fail than usual."""
+        failed = minute.window.failed
+        return failed is not None and self.failed.unusual(failed, MORE_ERRORS)
 
 
-def _usual(known: Usual, value: float | None, strange: bool, mark: FindingStreak) -> Usual:
-    """What is usual is learnt from minutes that are; what has lasted for hours is learnt anew."""
+def learnt(state: AdviceState, minute: AdviceMinute) -> AdviceState:
+    """The state with one more minute learnt."""
+    p99, failed = state.p99_s, state.failed
+    if minute.enough:
+        p99 = _usual(p99, minute.window.p99_s, state.slow(minute), state.streak(Finding.LATENCY))
+        failed = _usual(failed, minute.window.failed, state.failing(minute), state.streak(Finding.ERRORS))
+    service = service_time.learn(state.service, minute.batches)
+    return replace(state, p99_s=p99, failed=failed, day=day.add(state.day, minute), service=service)
+
+
+def _usual(usual: Usual, value: float | None, unusual: bool, streak: FindingStreak) -> Usual:
+    """The usual value, learnt from usual minutes; an unusual one that has lasted for hours replaces it."""
     if value is None:
-        return known
-    if strange and mark.held >= ACCEPTED:
+        return usual
+    if unusual and streak.held >= ACCEPTED:
         return Usual().after(value)
-    return known if strange else known.after(value)
+    return usual if unusual else usual.after(value)

@@ -1,14 +1,14 @@
-"""What is usual of a figure, learnt slowly, and not from minutes that look wrong."""
+"""The usual value of a figure, learnt slowly, and not from unusual minutes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-STRANGE = 4.0
+UNUSUAL = 4.0
 """Mean deviations from the usual."""
 _LEARNING = 10
 _WEIGHT = 0.05
-"""Of a new minute in what is usual."""
+"""Weight of a new minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Usual:
     mean: float = 0.0
     deviation: float = 0.0
 
-    def strange(self, value: float, least: float) -> bool:
-        """Whether `value` is far above the usual, by `least` at least."""
-        return self.count >= _LEARNING and value > self.mean + max(STRANGE * self.deviation, least)
+    def unusual(self, value: float, least: float) -> bool:
+        """Whether `value` is far above the usual one, by at least `least`."""
+        return self.count >= _LEARNING and value > self.mean + max(UNUSUAL * self.deviation, least)
 
     def after(self, value: float) -> Usual:
         """With one more minute."""

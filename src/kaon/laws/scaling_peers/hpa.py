@@ -34,21 +34,21 @@ class Hpa:
     up_pods: int = 4
 
     def begin(self) -> _State:
-        """The state before anything was seen."""
+        """The state before anything was observed."""
         return _State(Samples(self.down_window_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
+    def step(self, state: _State, bounds: Bounds, observed: Observation) -> tuple[_State, ScalingDecision]:
         """Acts every `period_s`; without figures nothing changes."""
-        now = seen.at_s
-        current = max(1, bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now))
+        now = observed.at_s
+        current = max(1, bounds.clip(observed.ready + observed.starting if state.chosen is None else state.chosen, now))
         if now < state.next_s:
             return state, ScalingDecision(bounds.clip(current, now), "between two looks")
-        if seen.in_flight is None:
+        if observed.in_flight is None:
             return state, ScalingDecision(bounds.clip(current, now), "no figures: unchanged")
-        ratio = seen.in_flight / max(1, seen.ready) / self.target
+        ratio = observed.in_flight / max(1, observed.ready) / self.target
         wanted = current
         if abs(ratio - 1) > self.tolerance:
-            wanted = math.ceil(max(1, seen.ready) * ratio)
+            wanted = math.ceil(max(1, observed.ready) * ratio)
         recommended = state.recommended.add(now, wanted)
         if wanted < current:
             wanted = min(current, int(recommended.highest()))

@@ -41,20 +41,20 @@ class Knative:
     grace_s: float = 30.0
 
     def begin(self) -> _State:
-        """The state before anything was seen."""
+        """The state before anything was observed."""
         return _State(Samples(self.stable_s), Samples(max(self.down_delay_s, 1e-9)))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
+    def step(self, state: _State, bounds: Bounds, observed: Observation) -> tuple[_State, ScalingDecision]:
         """One tick; Knative's is 2 s. Without a figure nothing changes."""
-        if seen.in_flight is None:
-            replicas = bounds.clip(state.chosen or seen.ready, seen.at_s)
+        if observed.in_flight is None:
+            replicas = bounds.clip(state.chosen or observed.ready, observed.at_s)
             return state, ScalingDecision(replicas, "no figures: unchanged")
-        concurrency = state.concurrency.add(seen.at_s, seen.in_flight)
-        ready = max(1, seen.ready)
+        concurrency = state.concurrency.add(observed.at_s, observed.in_flight)
+        ready = max(1, observed.ready)
         per_replica = self.utilization * self.target
         stable = math.ceil(concurrency.mean() / per_replica)
         short = math.ceil(concurrency.mean(self.stable_s * self.panic_share) / per_replica)
-        now = seen.at_s
+        now = observed.at_s
         panics = short / ready >= self.panic_threshold
         until, peak = state.panic_until_s, state.panic_peak
         if panics:
@@ -72,7 +72,7 @@ class Knative:
         if self.down_delay_s > 0:
             desired = max(desired, int(delayed.highest()))
         idle = None if desired > 0 else (state.idle_since_s if state.idle_since_s is not None else now)
-        if idle is not None and now - idle < self.grace_s and seen.ready > 0:
+        if idle is not None and now - idle < self.grace_s and observed.ready > 0:
             desired, reason = 1, "nothing in flight: the last replica has its grace"
         replicas = bounds.clip(desired, now)
         return _State(concurrency, delayed, until, peak, idle, replicas), ScalingDecision(replicas, reason)

@@ -38,27 +38,27 @@ class Predictive:
     window_s: float = 20.0
 
     def begin(self) -> _State:
-        """The state before anything was seen."""
+        """The state before anything was observed."""
         return _State(self.rule.begin(), Samples(self.window_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
+    def step(self, state: _State, bounds: Bounds, observed: Observation) -> tuple[_State, ScalingDecision]:
         """Knative's step with the concurrency of the predicted rate; without figures, Knative's own."""
-        if seen.arrivals is None or seen.in_flight is None:
-            inner, decision = self.rule.step(state.inner, bounds, seen)  # type: ignore[arg-type]
+        if observed.arrivals is None or observed.in_flight is None:
+            inner, decision = self.rule.step(state.inner, bounds, observed)  # type: ignore[arg-type]
             return _State(inner, state.arrivals, state.season, state.residual, state.covariance), decision
-        arrivals = state.arrivals.add(seen.at_s, seen.arrivals)
+        arrivals = state.arrivals.add(observed.at_s, observed.arrivals)
         rate = arrivals.total() / self.window_s
         past = dict(state.season)
         slots = round(self.season_s / self.slot_s)
-        slot = int(seen.at_s / self.slot_s)
+        slot = int(observed.at_s / self.slot_s)
         residual = rate - past.get(slot - slots, rate)
         covariance = 0.99 * state.covariance + residual * state.residual
         variance = 0.99 * state.variance + state.residual**2
         phi = min(max(covariance / max(variance, 1e-9), 0.0), 1.0)
-        later = int((seen.at_s + self.start_s) / self.slot_s)
+        later = int((observed.at_s + self.start_s) / self.slot_s)
         predicted = max(0.0, past.get(later - slots, rate) + phi * residual)
         scale = predicted / rate if rate > 0 else 1.0
-        fed = seen.model_copy(update={"in_flight": round(seen.in_flight * max(scale, 0.0))})
+        fed = observed.model_copy(update={"in_flight": round(observed.in_flight * max(scale, 0.0))})
         inner, decision = self.rule.step(state.inner, bounds, fed)  # type: ignore[arg-type]
         season = state.season
         if not season or season[-1][0] != slot:

@@ -33,16 +33,16 @@ class RayServe:
     downscale_delay_s: float = 600.0
 
     def begin(self) -> _State:
-        """The state before anything was seen."""
+        """The state before anything was observed."""
         return _State(Samples(self.look_back_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
+    def step(self, state: _State, bounds: Bounds, observed: Observation) -> tuple[_State, ScalingDecision]:
         """One look at the figures; without any, nothing changes."""
-        now = seen.at_s
-        chosen = bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now)
-        if seen.in_flight is None:
+        now = observed.at_s
+        chosen = bounds.clip(observed.ready + observed.starting if state.chosen is None else state.chosen, now)
+        if observed.in_flight is None:
             return state, ScalingDecision(chosen, "no figures: unchanged")
-        ongoing = state.ongoing.add(now, seen.in_flight)
+        ongoing = state.ongoing.add(now, observed.in_flight)
         mean = ongoing.mean()
         desired = bounds.clip(math.ceil(mean / self.target), now)
         direction = (desired > chosen) - (desired < chosen)

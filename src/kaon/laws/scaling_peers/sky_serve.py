@@ -34,16 +34,16 @@ class SkyServe:
     down_s: float = 1200.0
 
     def begin(self) -> _State:
-        """The state before anything was seen."""
+        """The state before anything was observed."""
         return _State(Samples(self.window_s))
 
-    def step(self, state: _State, bounds: Bounds, seen: Observation) -> tuple[_State, ScalingDecision]:
+    def step(self, state: _State, bounds: Bounds, observed: Observation) -> tuple[_State, ScalingDecision]:
         """Acts every `period_s`; without figures nothing changes."""
-        now = seen.at_s
-        chosen = bounds.clip(seen.ready + seen.starting if state.chosen is None else state.chosen, now)
-        if seen.arrivals is None:
+        now = observed.at_s
+        chosen = bounds.clip(observed.ready + observed.starting if state.chosen is None else state.chosen, now)
+        if observed.arrivals is None:
             return state, ScalingDecision(chosen, "no figures: unchanged")
-        arrivals = state.arrivals.add(now, seen.arrivals)
+        arrivals = state.arrivals.add(now, observed.arrivals)
         if now < state.next_s:
             return _State(arrivals, chosen, state.ups, state.downs, state.next_s), ScalingDecision(
                 chosen, "between two looks"

@@ -1,14 +1,14 @@
 """The tuner: moves the parameters of other laws down an explicit loss, and proves each move first.
 
-Naive gradient descent on live traffic loses: the noise between two spans of time is ten times what a move
-changes, and users pay for it. But arrivals do not depend on parameters. So what arrived can be played again,
-in a *twin* of the deployment, under any parameters and with the same random numbers. A move goes through:
+Plain gradient descent on live traffic fails: the difference between two spans of time is ten times the effect of a
+move, and users pay for bad moves. But arrivals do not depend on parameters. So past arrivals can be replayed in a
+*twin* of the deployment, with any parameters and the same random numbers. A move goes through:
 
-1. `epoch`: paired antithetic perturbations in the twin (`spsa`), and some points beside them, give candidates.
-2. `gate`: the best must be surely better than what is in force, block by block on the same calls.
-3. `trial`: what the twin promises is tried on the real service: on a canary or in alternating blocks.
-4. `guard`: outside of all this, stops it and takes it back. It believes figures only.
+1. `epoch`: paired antithetic perturbations in the twin (`spsa`), and some more points, give candidates.
+2. `gate`: the best one must be certainly better than the values in force, block by block on the same calls.
+3. `trial`: it is tried on the real service: on a canary or in alternating blocks.
+4. `guard`: stops a trial and rolls it back, by measured figures only.
 
-The twin is a function that is given; nothing here simulates, reads a clock or rolls a die. Random numbers
-are functions of (seed, stream, number) (`dice`), so that every decision replays from its `record`.
+The twin is a parameter; nothing here simulates, reads a clock or draws random numbers, which are functions of (seed,
+stream, number) (`randomness`), so that every decision can be replayed from its `record`.
 """

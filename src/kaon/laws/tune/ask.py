@@ -1,4 +1,4 @@
-"""What the tuner asks its twin, and what it is answered: plain values, so that whoever asks needs no simulator."""
+"""The queries of the tuner to its twin, and their results: plain values, independent of a simulator."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kaon.types.service import ServiceSpec
 
 @dataclass(frozen=True, slots=True)
 class TwinQuery:
-    """A question about one deployment; `past` must not change any more (`Past.copied`).
+    """A query about one deployment; `past` must not change any more (`Past.copied`).
 
-    It asks for a proposal. With `attempt` it asks what just those values promise, against `force`; with `foresee_s`
-    (from, until) only what the twin makes of that time with what was in force then and, if there is an `attempt`, with
-    that: what a trial's windows are compared with.
+    It requests a proposal. With `attempt` it requests the gain of these values over `force`; with `foresee_s` (from,
+    until) only the losses of that time with the values that were in force and, if there are any, with `attempt`: a
+    trial's windows are compared with them.
     """
 
     workspace: str
@@ -33,7 +33,7 @@ class TwinQuery:
     search: Search
     force: KnobValues
     schedule: tuple[tuple[float, KnobValues], ...]
-    """What was in force, each from its time on, oldest first; what was before the first counts as the first."""
+    """The values in force, each with its start, oldest first; the first ones also count for the time before."""
     price: float
     past: Past
     now_s: float
@@ -41,33 +41,33 @@ class TwinQuery:
     attempt: KnobValues | None = None
     foresee_s: tuple[float, float] | None = None
     reference_s: float | None = None
-    """What a call should cost, replica-seconds: the unit of the loss's cost. None: as measured."""
+    """The reference cost of a call, replica-seconds: the unit of the loss's cost. None: as measured."""
     noise: float | None = None
-    """What the last answer found to make batches uneven; None: to be found."""
+    """The variation of batches in the last result; None: to be determined."""
     by_hand: KnobValues = field(default_factory=dict)
-    """What people have set of the knobs that are never searched: the twin goes by that too."""
+    """Values that users have set of knobs that are not searched; the twin uses them too."""
 
 
 @dataclass(frozen=True, slots=True)
 class TwinResult:
-    """What the twin says. Not `trusted`: it says nothing but why (`distrust`, with figures)."""
+    """The result of a query. Not `trusted`: there is only the reason (`distrust`, with figures)."""
 
     search: Search
     proposal: Proposal | None = None
     distrust: str = ""
     trusted: bool = True
     off: str = ""
-    """What the replay of the last half hour was off by, in words; empty: it was not played."""
+    """The error of the replay of the last half hour, as text; empty: it was not replayed."""
     record: RecordFigures | None = None
     foreseen: tuple[tuple[KnobValues, float], ...] = ()
-    """Losses of the last minute of what was to be foreseen: with what was in force, then with what is attempted."""
+    """Losses of the last minute of `foresee_s`: with the values in force, then with those of the attempt."""
     foreseen_plain: tuple[float, ...] = ()
     """The same without the price of missed calls."""
     replayed: tuple[tuple[float, float, float], ...] = ()
-    """Of an epoch: when each minute of the last half hour ended, and its loss in the twin with what was in force, with
-    the price of missed calls and without."""
+    """Of an epoch: the end of each minute of the last half hour, and its loss in the twin with the values in force,
+    with the price of missed calls and without."""
     cpu_s: float = 0.0
     reference_s: float = 0.0
-    """What a call should cost in these losses: live ones are only comparable in the same unit."""
+    """The reference cost of a call in these losses; live losses are comparable only in the same unit."""
     noise: float | None = None
-    """To be handed back with the next question."""
+    """To be passed to the next query."""

@@ -1,7 +1,4 @@
-"""All knobs of a deployment as people see them: those that the tuner moves, and those that only people set. Pure.
-
-Whoever tells of knobs, or checks what somebody wants of them, asks here.
-"""
+"""All knobs of a deployment with their state: those that the tuner changes, and those that only users set. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from kaon.types.tuning import KnobState, Reach, TuningStatus
 
 
 def knobs(service: ServiceSpec, bounds: Scaling, objective: Objective, status: TuningStatus) -> tuple[KnobState, ...]:
-    """Every knob with its range, what is usual, in force, tried and recommended."""
+    """Every knob with its range, and its usual value and those in force, in a trial, and recommended."""
     space = scaling.space(service, bounds, objective)
     usual = scaling.usual(space, service) if space else {}
     tuned = [_tuned(knob, usual[knob.name]) for knob in (space.knobs if space else ())]
-    return tuple(_standing(knob, status) for knob in (*tuned, *_by_hand(service, bounds)))
+    return tuple(_with_status(knob, status) for knob in (*tuned, *_set_by_users(service, bounds)))
 
 
 def _tuned(knob: Knob, usual: float) -> KnobState:
@@ -39,8 +36,8 @@ def _tuned(knob: Knob, usual: float) -> KnobState:
     )
 
 
-def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
-    """What a replica or the scaling law obeys and the tuner leaves alone; only where there is room."""
+def _set_by_users(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
+    """Knobs of a replica or the scaling law that are not tuned; only those with more than one value."""
     wait_s = choice.max_wait_s(service)
     most = float(choice.slots(service))
     ranges = [
@@ -66,8 +63,8 @@ def _by_hand(service: ServiceSpec, bounds: Scaling) -> list[KnobState]:
     ]
 
 
-def _standing(knob: KnobState, status: TuningStatus) -> KnobState:
-    """With what the status says; what another revision took and this one does not is as near as it may be."""
+def _with_status(knob: KnobState, status: TuningStatus) -> KnobState:
+    """The knob with the values of the status; a value outside its range is moved to the nearest."""
     name = knob.name
     tried: KnobValues = status.trial.after if status.trial else {}
     better: KnobValues = status.recommended.values if status.recommended else {}
@@ -81,7 +78,7 @@ def _standing(knob: KnobState, status: TuningStatus) -> KnobState:
 
 
 def lasting(seconds: float) -> str:
-    """A length of time in words, rounded up."""
+    """A length of time as text, rounded up."""
     minutes = max(1, math.ceil(seconds / 60))
     if minutes >= 120:
         return f"{math.ceil(minutes / 60)} hours"

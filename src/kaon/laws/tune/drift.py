@@ -1,7 +1,7 @@
-"""Whether the ground has moved: Page's test (1954) in Hinkley's form, to both sides.
+"""Detects lasting changes of a figure: Page's test (1954) in Hinkley's form, two-sided.
 
-Sums of how far values lie from their own mean, less a tolerance, grow only when the mean shifts for good. Values
-are scaled by their own mean deviation, so that one threshold suits them all.
+Sums of the differences of values from their own mean, less a tolerance, grow only when the mean shifts for good. Values
+are scaled by their own mean deviation, so that one threshold suits all figures.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 TOLERANCE = 0.5
 THRESHOLD = 8.0
 _LEARNING = 10
-"""Values that only teach mean and deviation."""
+"""Number of first values, which only set mean and deviation."""
 _MOST = 3.0
-"""What one value counts at most: one alone is no drift."""
+"""Largest score of one value: one alone is no drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class DriftWatch:
 
     @property
     def drifted(self) -> bool:
-        """Whether it is no longer what it was."""
+        """Whether the figure has drifted."""
         return max(self.up, self.down) > THRESHOLD
 
     def after(self, value: float) -> DriftWatch:
-        """With one more value; after a drift it begins anew."""
+        """The watch with one more value; after a drift it starts again."""
         if self.drifted:
             return DriftWatch(1, value)
         count = self.count + 1

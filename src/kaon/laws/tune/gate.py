@@ -1,8 +1,8 @@
-"""When a candidate may leave the twin: surely better, no less complete, and no worse in a burst.
+"""The conditions for a trial of a candidate: certainly better, as complete, and no worse in a burst.
 
-Both were played over the same blocks of 60 s with the same luck, so blocks pair. The mean gain must be above
-max(0, 1 % of the loss) not only by itself but with its lower confidence bound; a mean over blocks of which one
-burst has all the gain has no such bound.
+Both sides were played over the same blocks of 60 s with the same seeds, so blocks pair. The mean gain must be above
+max(0, 1 % of the loss) together with its lower confidence bound; a mean over blocks of which one burst has all the gain
+has no such bound.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ LEAST_BLOCKS = 20
 LEAST_GAIN = 0.01
 """Of the loss."""
 MOST_LOST = 0.001
-"""Of completion, where it counts: 0.1 points."""
+"""Largest loss of completion: 0.1 points."""
 RESERVE = 0.2
-"""Completion counts up to this share of the error budget above its target: more is not what was asked for."""
+"""Completion counts up to this share of the error budget above its target: more is not required."""
 SPOILT = 2.0
-"""Times as many missed calls as are allowed: a user would notice such a minute."""
+"""Times the allowed missed calls, above which a minute counts as spoilt."""
 WORSE_BURST = 1.05
 _BUSIEST = 5
 _T95 = 1.73
@@ -32,8 +32,8 @@ _T95 = 1.73
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A minute as played: its loss, the calls that came, those answered well, whether it is of the burst, and how much
-    of the loss is the price of missed calls."""
+    """A played minute: its loss, arrivals, calls answered well, whether it is a part of the burst, and the price of
+    missed calls in the loss."""
 
     loss: float
     arrivals: int
@@ -47,17 +47,17 @@ class Block:
         return self.loss - self.price
 
     def spoilt(self, target: float) -> bool:
-        """Whether it missed so many calls that a user would notice."""
+        """Whether it missed many more calls than allowed."""
         return self.arrivals - self.well > SPOILT * (1 - target) * self.arrivals
 
 
 Played = tuple[Block, ...]
-"""What one point in the cube came to, block by block."""
+"""The replay of one point in the cube, block by block."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """Whether the gate opens; the mean gain and its lower bound, as shares of the loss in force; and why."""
+    """Whether a trial may begin; the mean gain and its lower bound, shares of the loss in force; the reason."""
 
     open: bool
     gain: float
@@ -84,7 +84,7 @@ def bound(differences: Sequence[float]) -> tuple[float, float]:
 
 
 def judge(force: Played, candidate: Played, target: float) -> GateVerdict:
-    """Whether `candidate` may be tried instead of what is in `force`; `target` is the completion asked for."""
+    """Whether a trial of `candidate` against `force` may begin; `target` is that of completion."""
     if len(force) != len(candidate) or len(force) < LEAST_BLOCKS:
         return GateVerdict(False, 0.0, 0.0, f"{min(len(force), len(candidate))} blocks; {LEAST_BLOCKS} are needed")
     now = max(mean_loss(force), 1e-9)
@@ -95,9 +95,9 @@ def judge(force: Played, candidate: Played, target: float) -> GateVerdict:
     lost = counts - completed(candidate)
     burst = _burst(force)
     burst_now, burst_then = (mean_loss([p[i] for i in burst]) for p in (force, candidate))
-    told = f"gain {100 * gain:.1f} %, at least {100 * least:.1f} %"
+    figures = f"gain {100 * gain:.1f} %, at least {100 * least:.1f} %"
     if least <= LEAST_GAIN or gain <= LEAST_GAIN:
-        return GateVerdict(False, gain, least, f"{told}: not surely above {100 * LEAST_GAIN:g} %")
+        return GateVerdict(False, gain, least, f"{figures}: not surely above {100 * LEAST_GAIN:g} %")
     spoilt_now, spoilt_then = (sum(b.spoilt(target) for b in p) for p in (force, candidate))
     if spoilt_then > spoilt_now:
         return GateVerdict(False, gain, least, f"would spoil {spoilt_then} minutes, not {spoilt_now}")
@@ -105,11 +105,11 @@ def judge(force: Played, candidate: Played, target: float) -> GateVerdict:
         return GateVerdict(False, gain, least, f"would lose {100 * lost:.2f} points of completion")
     if burst_then > WORSE_BURST * burst_now:
         return GateVerdict(False, gain, least, f"{100 * (burst_then / burst_now - 1):.0f} % worse in the burst")
-    return GateVerdict(True, gain, least, told)
+    return GateVerdict(True, gain, least, figures)
 
 
 def _burst(played: Played) -> list[int]:
-    """Which blocks are of the burst: those said to be, or else the busiest ones (their arrivals, not their loss,
-    choose: the costliest for what is in force would flatter every candidate)."""
-    told = [i for i, block in enumerate(played) if block.burst]
-    return told or sorted(range(len(played)), key=lambda i: -played[i].arrivals)[: max(_BUSIEST, len(played) // 12)]
+    """The blocks of the burst: marked ones, or else the busiest. They are chosen by arrivals, not by loss: the
+    costliest ones of the values in force would favour every candidate."""
+    named = [i for i, block in enumerate(played) if block.burst]
+    return named or sorted(range(len(played)), key=lambda i: -played[i].arrivals)[: max(_BUSIEST, len(played) // 12)]

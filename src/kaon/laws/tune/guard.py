@@ -1,4 +1,4 @@
-"""What stops the tuner, whatever the optimiser believes. It looks at figures only, every tick of 10 s."""
+"""The limits of the tuner, independent of the optimiser: they depend on measured figures only, every tick of 10 s."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ TICK_S = 10.0
 MOST_STARTING = 0.2
 MOST_BURN = 1.0
 LEAST_CALLS = 200
-"""A window, for anything to be tried."""
+"""Least calls of a window for a trial."""
 CALM = 10
-"""So many windows on end must have had them: a load with pauses tells little, and a try that meets its next burst costs
+"""Windows in a row that must have as many: a load with pauses shows little, and a trial during its next burst costs
 more than it could gain."""
 TELLING_CALLS = 20
-"""Fewer calls than these say nothing about errors or a quantile."""
+"""Least calls for a share of errors or a quantile."""
 WORSE_ERRORS = 0.01
 CLIMB = 1.25
-"""Times the calls of the minutes before: the load climbs."""
+"""Times the calls of the minutes before; above it the load climbs."""
 WORSE_P99 = 1.25
 LATE_P99 = 1.5
 BAD_BURN = 2.0
 MOST_BAD = 2
-"""So many windows on end with a bad burn are no accident."""
+"""Windows in a row with a bad burn that are an alarm."""
 PROBATION_S, FRESH_S = 86_400.0, 1800.0
-"""For so long what was promoted is watched: a trial's quarter of an hour need not be like the day's worst one. While it
-is fresh, two bad minutes on end are enough."""
+"""How long promoted values are on probation: a trial's quarter of an hour may be better than the day's worst one. While
+they are fresh, two bad minutes in a row are enough."""
 SPENT_BURN = 1.5
-"""Over half an hour. To use the budget up is what was asked for, so that at 1 chance would decide."""
+"""Largest burn rate over half an hour. At 1, which uses the budget up as intended, chance would decide."""
 MOST_ROLLBACKS, ROLLBACKS_S, OFF_S = 3, 3600.0, 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """How the deployment is. None: nobody knows, which freezes."""
+    """The conditions of a deployment. None: unknown, which prevents trials."""
 
     ready: int
     starting: int = 0
@@ -46,20 +46,20 @@ class Conditions:
     shedding: bool = False
     deploying: bool = False
     burn: float | None = 0.0
-    """How many times as fast as it lasts the error budget goes, over half an hour."""
+    """The burn rate of the error budget over half an hour; at 1 it is used up exactly."""
     calls: int | None = None
     """Arrivals of the last window of 60 s."""
     calmest: int | None = None
     """Arrivals of the quietest of the last ten windows."""
     trusted: bool = False
-    """Whether the twin's replay of the last half hour was right."""
+    """Whether the twin's replay of the last half hour was accurate."""
     climbing: bool = False
-    """Whether the load climbs: nothing begins then, but what is being tried goes on."""
+    """Whether the load climbs: no trial begins then, but a running one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialArm:
-    """What one side of a trial answered in its last window."""
+    """Counts of one side of a trial in its last window."""
 
     calls: int = 0
     failed: int = 0
@@ -70,14 +70,14 @@ class TrialArm:
 
 @dataclass(frozen=True, slots=True)
 class TunerGuard:
-    """Rollbacks of the last hour, until when the tuner is off, and how many windows on end burnt the budget badly."""
+    """Rollbacks of the last hour, until when trials are paused, and the number of windows in a row with a bad burn."""
 
     rollbacks: tuple[float, ...] = ()
     off_until_s: float = 0.0
     burning: int = 0
 
-    def seen(self, burn_now: float | None) -> TunerGuard:
-        """After a window with a burn rate of `burn_now`; None: no window has ended in this tick."""
+    def after_window(self, burn_now: float | None) -> TunerGuard:
+        """The guard after a window with the burn rate `burn_now`; None: no window has ended in this tick."""
         return replace(self, burning=_burning(self.burning, burn_now))
 
     def rolled_back(self, at_s: float) -> TunerGuard:
@@ -90,16 +90,16 @@ class TunerGuard:
 
 @dataclass(frozen=True, slots=True)
 class Probation:
-    """What was promoted goes back to `before` if, until `until_s`, it burns the error budget as nothing that is tried
-    may: `burning` windows on end did, or `burn`, over half an hour, is above `SPENT_BURN`."""
+    """Promoted values, replaced by `before` if they burn the error budget until `until_s`: `burning` windows in a row
+    had a bad burn, or `burn`, over half an hour, is above `SPENT_BURN`."""
 
     before: KnobValues
     until_s: float
     burning: int = 0
     burn: float = 0.0
 
-    def seen(self, at_s: float, burn: float | None) -> Probation:
-        """After a window of what was promoted, with a burn rate of `burn`; None: none has ended in this tick."""
+    def after_window(self, at_s: float, burn: float | None) -> Probation:
+        """The probation after a window with the burn rate `burn`; None: no window has ended in this tick."""
         if burn is None:
             return self
         fresh = at_s < self.until_s - PROBATION_S + FRESH_S
@@ -108,7 +108,7 @@ class Probation:
 
     @property
     def failed(self) -> str | None:
-        """Why it must go back; None: it need not."""
+        """Why the values must be rolled back; None: they need not."""
         if self.burning >= MOST_BAD:
             return f"{_BURNT}, on probation"
         if self.burn > SPENT_BURN:
@@ -126,7 +126,7 @@ def _burning(windows: int, burn: float | None) -> int:
 
 
 def frozen(now: Conditions) -> str | None:
-    """Why nothing may be tried now; None: it may."""
+    """Why trials are not possible now; None: they are."""
     if now.panicking:
         return "the scaler panics"
     if now.shedding:
@@ -145,16 +145,16 @@ def frozen(now: Conditions) -> str | None:
 
 
 def blind(now: Conditions) -> str | None:
-    """Why there is nothing to search in now; None: there is."""
+    """Why there is no traffic to search with now; None: there is."""
     if now.deploying:
         return "a rollout is under way"
     return "there are no figures" if now.burn is None or now.calls is None else None
 
 
 def climbing(minutes: Sequence[int]) -> bool:
-    """Whether the last of these minutes brought more calls than those before it by more than they differ anyhow.
+    """Whether the last of these minutes has many more calls than those before it.
 
-    A trial that begins in a climb meets the climb and not the minutes that its promise is about.
+    A trial that begins in a climb would not meet the load for which its gain was predicted.
     """
     if len(minutes) < 2:
         return False
@@ -163,19 +163,19 @@ def climbing(minutes: Sequence[int]) -> bool:
 
 
 def quiet(now: Conditions) -> bool:
-    """Whether there are too few calls to try anything on: recommend only."""
+    """Whether there are too few calls for a trial: recommend only."""
     return now.calls is None or min(now.calls, now.calls if now.calmest is None else now.calmest) < LEAST_CALLS
 
 
 def worst(arms: Sequence[TrialArm]) -> TrialArm:
-    """What is usual without the trial, at its worst: the control of a switchback, which has nobody beside it."""
-    told = [arm for arm in arms if arm.calls >= TELLING_CALLS]
-    failing = max(told, key=lambda arm: arm.failed / arm.calls, default=TrialArm())
-    return replace(failing, p99_s=max((arm.p99_s for arm in told if arm.p99_s is not None), default=None))
+    """The worst figures of windows without a trial: the control of a switchback."""
+    counted = [arm for arm in arms if arm.calls >= TELLING_CALLS]
+    failing = max(counted, key=lambda arm: arm.failed / arm.calls, default=TrialArm())
+    return replace(failing, p99_s=max((arm.p99_s for arm in counted if arm.p99_s is not None), default=None))
 
 
 def alarm(objective: Objective, guard: TunerGuard, trying: TrialArm, control: TrialArm) -> str | None:
-    """Why what is tried must go at once; None: nothing is wrong. `control` is what is in force beside or before it."""
+    """Why a trial must end at once; None: it need not. `control` has the values in force, beside or before it."""
     if trying.restarts:
         return f"{trying.restarts} replicas ended"
     if guard.burning >= MOST_BAD:

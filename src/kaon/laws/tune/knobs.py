@@ -1,6 +1,6 @@
-"""Knobs: the parameters that the tuner may move, and the unit cube in which it moves them.
+"""Knobs: the parameters that the tuner may change, and the unit cube in which it changes them.
 
-A step of the same size must mean about the same everywhere. So each knob has a shape that carries its value
+A step of the same size should have about the same effect everywhere. So each knob has a shape that maps its value
 to [0, 1]: times and factors by logarithm, whole numbers by logarithm and rounding, shares by their odds.
 """
 
@@ -14,17 +14,17 @@ from enum import StrEnum
 from kaon.types.knobs import KnobValues
 from kaon.types.tuning import Reach
 
-__all__ = ["CubePoint", "Knob", "KnobShape", "KnobValues", "Reach", "Space", "shares"]
+__all__ = ["CubePoint", "Knob", "KnobShape", "KnobValues", "Reach", "Space"]
 
 MOST_KNOBS = 8
-"""Perturbations say less the more dimensions they are spread over."""
+"""With more dimensions perturbations show less."""
 
 CubePoint = tuple[float, ...]
 """`KnobValues` in the unit cube."""
 
 
 class KnobShape(StrEnum):
-    """How a value lies in [0, 1]."""
+    """The mapping of a value to [0, 1]."""
 
     LOG = "log"
     WHOLE = "whole"
@@ -52,12 +52,12 @@ class Knob:
             raise ValueError(f"knob {self.name}: ({self.low}, {self.high}) is no range of shape {self.shape}")
 
     def place(self, value: float) -> float:
-        """Where `value` lies, in [0, 1]; outside of the bounds: at the nearest."""
+        """The place of `value` in [0, 1]; values outside the bounds have the nearest place."""
         low, high = self._carried(self.low), self._carried(self.high)
         return (self._carried(min(max(value, self.low), self.high)) - low) / (high - low)
 
     def value(self, place: float) -> float:
-        """The value at a place; whole numbers are whole, and nothing is outside of the bounds."""
+        """The value at a place, within the bounds; a whole number for that shape."""
         low, high = self._carried(self.low), self._carried(self.high)
         x = low + min(max(place, 0.0), 1.0) * (high - low)
         value = 1 / (1 + math.exp(-x)) if self.shape is KnobShape.SHARE else math.exp(x)
@@ -80,12 +80,12 @@ class Space:
             raise ValueError(f"{len(self.knobs)} knobs; between 1 and {MOST_KNOBS} can be tuned together")
 
     def below(self, highest: Mapping[str, float]) -> Space:
-        """The same, where the named knobs go no higher than this; a range keeps room for a move of one."""
+        """The space with these upper bounds of the named knobs; a range keeps room for a move of one."""
         tops = {knob.name: min(knob.high, max(highest.get(knob.name, knob.high), knob.low + 1)) for knob in self.knobs}
         return Space(tuple(replace(knob, high=tops[knob.name]) for knob in self.knobs))
 
     def point(self, values: Mapping[str, float]) -> CubePoint:
-        """Where `values` are. KeyError when one is missing."""
+        """The point of `values`. KeyError when one is missing."""
         return tuple(knob.place(values[knob.name]) for knob in self.knobs)
 
     def values(self, point: CubePoint) -> KnobValues:
@@ -93,7 +93,7 @@ class Space:
         return {knob.name: knob.value(z) for knob, z in zip(self.knobs, point, strict=True)}
 
     def moved(self, force: Mapping[str, float], aim: CubePoint) -> KnobValues:
-        """The values as near to `aim` as bounds and slew allow in one move from those in `force`."""
+        """The values nearest to `aim` that one move from `force` may reach, by bounds and slew."""
         return {knob.name: _moved(knob, force[knob.name], z) for knob, z in zip(self.knobs, aim, strict=True)}
 
     def allows(self, before: Mapping[str, float], after: Mapping[str, float]) -> bool:
@@ -104,7 +104,7 @@ class Space:
         return all(math.isclose(after[name], value, rel_tol=1e-6) for name, value in near.items())
 
     def reach(self, before: Mapping[str, float], after: Mapping[str, float]) -> Reach:
-        """How a move must be tried: on a canary only if every knob that it changes is a replica's own."""
+        """How a move is tried: on a canary only if every knob that it changes is a replica's own."""
         changed = [k for k in self.knobs if before[k.name] != after[k.name]]
         return Reach.REPLICA if all(k.reach is Reach.REPLICA for k in changed) else Reach.POOL
 
@@ -114,30 +114,17 @@ def _moved(knob: Knob, start: float, aim: float) -> float:
     if knob.shape is KnobShape.WHOLE:
         return min(max(knob.value(aim), _furthest(knob, start, -1)), _furthest(knob, start, 1))
     value = knob.value(min(max(aim, at - knob.slew), at + knob.slew))
-    # There and back through a logarithm, what stays would be another by its last bit, and so a move of its own.
-    stays = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
-    return start if stays else value
+    # Rounding in the logarithm would change the last bit of an unchanged value, which would be a move.
+    unchanged = math.isclose(value, start, rel_tol=1e-9) and knob.low <= start <= knob.high
+    return start if unchanged else value
 
 
 def _furthest(knob: Knob, start: float, side: int) -> float:
-    """The last whole number within the slew, up (1) or down (-1); of few, the next one may be beyond it."""
+    """The last whole number within the slew, up (1) or down (-1), but at least the next one."""
     at = knob.place(start)
     value = knob.value(at + side * knob.slew)
     if abs(knob.place(value) - at) > knob.slew:
-        value -= side  # rounding went beyond what the slew allows
+        value -= side  # rounding exceeded the slew
     nearest = min(max(start, knob.low), knob.high)
     steps = max(side * (value - nearest), 1)
     return min(max(nearest + side * steps, knob.low), knob.high)
-
-
-def shares(before: Mapping[str, float], slopes: Mapping[str, float], rate: float, floor: float = 0.02) -> KnobValues:
-    """A split moved down its slopes by exponentiated gradient; no part falls below `floor`, all sum to 1.
-
-    ValueError where so many parts cannot all have the floor.
-    """
-    if len(before) * floor > 1:
-        raise ValueError(f"{len(before)} parts of at least {floor} are more than the whole")
-    raised = {name: max(before[name], floor) * math.exp(-rate * slopes[name]) for name in before}
-    total = sum(raised.values())
-    free = 1 - floor * len(before)
-    return {name: floor + free * part / total for name, part in raised.items()}

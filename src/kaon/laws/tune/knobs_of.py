@@ -1,4 +1,4 @@
-"""From what is in force and what is being tried to the knobs of a deployment's replicas."""
+"""The knobs of a deployment's replicas, from the values in force and those of a trial."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kaon.types.tuning import Reach, TuningStatus
 
 
 def replica_knobs(values: Mapping[str, float]) -> Knobs:
-    """What of `values` a replica obeys, as near as it may be to them; the others are the pool's."""
+    """The values of a replica's own knobs, within their bounds."""
     wait_s = values.get("max_wait_s")
     return Knobs(
         max_batch=_whole(values.get("max_batch")),
@@ -23,7 +23,7 @@ def planned(tuning: TuningStatus, stable: Sequence[str], now_s: float) -> Planne
     """The knobs of a deployment's replicas at `now_s`, epoch seconds.
 
     `stable` are the ids of the replicas of the revision that serves, by ordinal: the first of them are the canary,
-    one in ten, at least one; none where there is no other beside it. A trial whose time is over is none.
+    one in ten, at least one; none without another one to compare with. A trial whose time is over is ignored.
     """
     trial = tuning.trial
     force = after = replica_knobs(tuning.values)

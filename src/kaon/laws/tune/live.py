@@ -1,8 +1,8 @@
-"""From what agents counted to what the tuner's laws are told: windows with their loss, arms, the cost of a batch.
+"""The inputs of the tuner's laws from the agents' samples: windows with their loss, arms, the cost of a batch.
 
-On a canary each side is judged by its own count. Replicas of one pool get about equal calls, so what a larger batch
-saves shows as less work per call, not as fewer replicas: where their number follows the load, a call costs its work at
-the middle of the band, as it will when the number has followed; where it is fixed, what is ready.
+On a canary each side is judged by its own counts. Replicas of one pool get about equal calls, so a larger batch saves
+work per call, not replicas: where their number follows the load, a call costs its work at the middle of the band, as it
+will when the number has followed; where it is fixed, the ready time.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from kaon.types.observation import Batches
 from kaon.types.traffic import Sample, Side
 
 LEAST_CALLS_P99 = 100
-"""Of fewer calls the p99 is a matter of one straggler."""
+"""Least calls for a p99."""
 
 
 def reference_s(sample: Sample, objective: Objective) -> float | None:
-    """What a call should cost, replica-seconds: its work, at the middle of the objective's band; None: not known."""
+    """The reference cost of a call, replica-seconds: its work at the middle of the objective's band; None: unknown."""
     answered = sum((sample.codes or {}).values())
     return sample.busy_s / answered / fmean(objective.utilisation) if sample.busy_s and answered else None
 
 
 def window(sample: Sample, objective: Objective, unit_s: float, price: float) -> TrialWindow | None:
-    """The window of a whole pool, where a call should cost `unit_s`; None when nobody called."""
+    """The window of a whole pool, with the reference cost `unit_s` of a call; None: there were no calls."""
     found = parts(sample, objective, price, unit_s)
     if found is None:
         return None
@@ -57,7 +57,7 @@ def beside(side: Side, objective: Objective, unit_s: float, price: float, *, ela
 
 
 def arm_of(side: Side | None, ended: int = 0) -> TrialArm:
-    """What one side of a canary answered; `ended`: its replicas that ended by themselves since the trial began."""
+    """The counts of one side of a canary; `ended`: its replicas that ended by themselves since the trial began."""
     if side is None:
         return TrialArm(restarts=ended)
     p99_s = quantile(side.latency, 0.99) if side.answered >= LEAST_CALLS_P99 else None
@@ -65,7 +65,7 @@ def arm_of(side: Side | None, ended: int = 0) -> TrialArm:
 
 
 def arm(sample: Sample | None, ended: int = 0) -> TrialArm:
-    """What a whole pool answered."""
+    """The counts of a whole pool."""
     codes = (sample.codes or {}) if sample else {}
     answered = sum(codes.values())
     p99_s = quantile(sample.latency, 0.99) if sample and answered >= LEAST_CALLS_P99 else None
@@ -73,6 +73,6 @@ def arm(sample: Sample | None, ended: int = 0) -> TrialArm:
 
 
 def batch_s(batches: Batches, rows: int = 4) -> float | None:
-    """What a batch of `rows` takes, seconds; None before the first."""
+    """The time of a batch of `rows` rows, seconds; None before the first."""
     line = fit([batches])
     return None if line is None else line[0] * rows + line[1]

@@ -1,11 +1,11 @@
-"""What the tuner remembers of a deployment: what came and what became of it, over two hours, and minutes over a week.
+"""The past of a deployment for its twin: arrivals and outcomes over two hours, and minutes over a week.
 
-Arrivals are kept by the second, as counts: what arrived does not depend on the knobs, so it can be played again.
-All else is summed over steps of ten seconds, in flat arrays, so that a deployment's past is about half a megabyte.
-Every five minutes there is a snapshot: how many replicas were ready, and what the scaling law remembered. An episode
-that begins at one needs no guess; one from older minutes has no memory, and is led in without being scored.
+Arrivals are kept as counts per second: they do not depend on the knobs, so they can be replayed. Everything else is
+summed over steps of ten seconds, in flat arrays, so that a deployment's past is about half a megabyte. Every five
+minutes there is a snapshot of the ready replicas and of the scaling law's state. An episode that begins at a snapshot
+has that state; one from older minutes has none, and begins with a part that is not scored.
 
-Missing and zero are two things here too: a step knows how many seconds of it were seen.
+Missing and zero are different here too: a step has the number of seconds that it covers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kaon.types.observation import Batches
 from kaon.types.traffic import LATENCY_BOUNDS_S, LatencyCounts, Sample
 
 KEPT_S = 7500
-"""Seconds that are kept: two hours, and what an episode may begin earlier."""
+"""Seconds that are kept: two hours, and the time by which an episode may begin earlier."""
 STEP_S = 10
 SNAPSHOT_S, FINE_S = 300.0, 2700.0
 WEEK_MINUTES = 7 * 1440
@@ -39,7 +39,7 @@ _UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class PastSnapshot:
-    """How things stood: enough to begin an episode. `state` is the scaling law's."""
+    """The start of an episode: ready replicas, and the state of the scaling law."""
 
     at_s: float
     ready: int
@@ -48,7 +48,7 @@ class PastSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PastSums:
-    """What was seen over a span."""
+    """Sums over a span."""
 
     covered_s: float
     arrivals: int
@@ -65,33 +65,33 @@ class PastSums:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A span of traffic that can be played: calls by the second from `begin_s` on, and how things stood then.
+    """A span of traffic that can be replayed: calls by the second from `begin_s` on, and the state at its start.
 
-    Its first `led_in_s` are not scored: they are there where nobody knows what the law remembered.
+    Its first `led_in_s` are not scored: in them a law without a state learns.
     """
 
     begin_s: float
     counts: array[int]
     ready: int | None
-    """Replicas; None: nobody knows."""
+    """Replicas; None: unknown."""
     state: Any
     led_in_s: float = 0.0
     burst: bool = False
 
     @property
     def until_s(self) -> float:
-        """Where it ends."""
+        """Its end."""
         return self.begin_s + len(self.counts)
 
 
 class Past:
-    """One deployment's. Times are epoch seconds, or those of another clock that the law is given too."""
+    """The past of one deployment. Times are epoch seconds, or those of another clock that the law has too."""
 
     def __init__(self) -> None:
         self.until_s = 0.0
-        """The end of the newest second that is known."""
+        """The end of the newest second."""
         self.starts_s: deque[float] = deque(maxlen=MOST_STARTS)
-        """What the last starts took, from order to ready."""
+        """The time of the last starts, from order to ready."""
         self.snapshots: deque[PastSnapshot] = deque()
         self._arrivals = array("I", bytes(4 * KEPT_S))
         self._steps = array("d", bytes(8 * len(_FIELDS) * _STEPS))
@@ -101,8 +101,8 @@ class Past:
         self._newest_minute = -1
 
     def sample(self, sample: Sample, objective: Objective) -> None:
-        """Take in what agents counted: of one revision in a second, or a sum over ten."""
-        seen = observation([sample], sample.at_s, sample.span_s, objective)
+        """Add a sample of agents: of one revision in a second, or a sum over ten."""
+        counts = observation([sample], sample.at_s, sample.span_s, objective)
         paid_s = sample.paid_s
         self.second(
             sample.at_s,
@@ -111,8 +111,8 @@ class Past:
             batches=sample.batches,
             ready=sample.ready,
             starting=sample.starting,
-            answered=seen.answered or 0,
-            missed=seen.missed or 0,
+            answered=counts.answered or 0,
+            missed=counts.missed or 0,
             latency=sample.latency,
             busy_s=sample.busy_s or 0.0,
             ready_s=sample.ready_s,
@@ -141,15 +141,15 @@ class Past:
         queue_s: float = 0.0,
         began: int = 0,
     ) -> None:
-        """Take in what was counted over `span_s` that end at `at_s`; several of one time add up, late ones too.
+        """Add counts over `span_s` that end at `at_s`; several of one time add up, late ones too.
 
-        What is older than all that is kept is dropped.
+        Those that are older than the kept time are dropped.
         """
         if span_s <= 0:
             return
         last = max(round(at_s), 1)
         first = min(round(at_s - span_s), last - 1)
-        self._forget(last)
+        self._make_room(last)
         if first <= self._newest - KEPT_S:
             return
         for second, count in zip(range(first, last), _shared(arrivals, last - first), strict=True):
@@ -161,58 +161,58 @@ class Past:
             self.starts_s.append(cold_start_s)
         ready_s = ready * span_s if ready_s is None else ready_s
         paid_s = max(ready_s, (ready + starting) * span_s) if paid_s is None else paid_s
-        told = batches or Batches()
+        batches = batches or Batches()
         amounts = (answered, missed, busy_s, ready_s, paid_s, queue_s, began)
-        self._add(first, last, (*amounts, *(getattr(told, name) for name in _BATCH_FIELDS)))
+        self._add(first, last, (*amounts, *(getattr(batches, name) for name in _BATCH_FIELDS)))
         row = (first // STEP_S % _STEPS) * _BUCKETS
         for bucket, count in (latency or {}).items():
             self._latency[row + bucket] += count
 
     def snapshot(self, at_s: float, ready: int, state: Any) -> None:
-        """Remember how things stood: of what is older, every third time is enough, for a law remembers a lot."""
+        """Add a snapshot. Of older ones every third is kept, since the state of a law is large."""
         kept = [s for s in self.snapshots if s.at_s >= at_s - FINE_S or int(s.at_s / SNAPSHOT_S) % 3 == 0]
         self.snapshots = deque(s for s in kept if s.at_s >= at_s - KEPT_S + STEP_S)
         self.snapshots.append(PastSnapshot(at_s, ready, state))
 
-    def minutes(self, told: Iterable[tuple[float, int]]) -> None:
-        """Take in older minutes: when each ended, and how many calls came, of which several add up.
+    def minutes(self, minutes: Iterable[tuple[float, int]]) -> None:
+        """Add older minutes: the end of each, and its calls; several of one minute add up.
 
-        Those that are known already stay as they are.
+        Minutes that are known already do not change.
         """
         calls: dict[int, int] = {}
-        for end_s, count in told:
+        for end_s, count in minutes:
             minute = round(end_s / MINUTE_S) - 1
             calls[minute] = calls.get(minute, 0) + count
-        self._forget_minutes(max(calls, default=-1))
+        self._make_room_for_minutes(max(calls, default=-1))
         for minute, count in calls.items():
             if minute > self._newest_minute - WEEK_MINUTES and self._minutes[minute % WEEK_MINUTES] == _UNKNOWN:
                 self._minutes[minute % WEEK_MINUTES] = count
 
     def copied(self) -> Past:
-        """A copy that stays as it is: what a question to the twin is made of. It takes a fraction of a millisecond."""
+        """A copy that does not change, for a query to the twin. It takes a fraction of a millisecond."""
         other = copy.copy(self)
         for name in ("starts_s", "snapshots", "_arrivals", "_steps", "_latency", "_minutes"):
             setattr(other, name, copy.copy(getattr(self, name)))
         return other
 
-    # What is asked of it
+    # Reading
 
     def counts(self, from_s: float, until_s: float) -> array[int]:
-        """Calls by the second; nothing is known of what is not kept, and it counts as no calls."""
+        """Calls by the second; seconds that are not kept count as without calls."""
         first, last = round(from_s), round(until_s)
         kept = range(self._newest - KEPT_S + 1, self._newest + 1)
         return array("I", (self._arrivals[s % KEPT_S] if s in kept else 0 for s in range(first, last)))
 
     def sums(self, from_s: float, until_s: float) -> PastSums:
-        """What was seen from one time to another, in whole steps."""
+        """Sums from one time to another, in whole steps."""
         first, last = round(from_s / STEP_S), round(until_s / STEP_S)
         newest = self._newest // STEP_S
         steps = [step % _STEPS for step in range(max(first, newest - _STEPS + 1), min(last, newest + 1))]
         width = len(_FIELDS)
         found = {name: sum(self._steps[step * width + i] for step in steps) for i, name in enumerate(_FIELDS)}
         latency = [sum(self._latency[step * _BUCKETS + bucket] for step in steps) for bucket in range(_BUCKETS)]
-        told = {name: found.pop(name) for name in _BATCH_FIELDS}
-        batches = Batches(**told | {"count": round(told["count"])})  # of a sample over two steps each has a share
+        sums = {name: found.pop(name) for name in _BATCH_FIELDS}
+        batches = Batches(**sums | {"count": round(sums["count"])})  # a sample over two steps is shared between them
         return PastSums(
             arrivals=sum(self.counts(first * STEP_S, last * STEP_S)),
             batches=batches,
@@ -221,23 +221,23 @@ class Past:
         )
 
     def minute(self, number: int) -> int | None:
-        """Calls of the minute that began `number` minutes after the epoch; None: nobody knows."""
+        """Calls of the minute that began `number` minutes after the epoch; None: unknown."""
         if not self._newest_minute - WEEK_MINUTES < number <= self._newest_minute:
             return None
         calls = self._minutes[number % WEEK_MINUTES]
         return None if calls == _UNKNOWN else calls
 
-    def begun(self, at_s: float) -> PastSnapshot | None:
-        """The last snapshot before `at_s`; else the first after it; None: there is none."""
+    def snapshot_at(self, at_s: float) -> PastSnapshot | None:
+        """The last snapshot before `at_s`, else the first after it; None: there is none."""
         before = [s for s in self.snapshots if s.at_s <= at_s]
         return before[-1] if before else next(iter(self.snapshots), None)
 
     def stretch(self, snapshot: PastSnapshot, until_s: float, *, burst: bool = False) -> Stretch:
-        """From a snapshot on."""
+        """The stretch from a snapshot on."""
         counts = self.counts(snapshot.at_s, until_s)
         return Stretch(float(round(snapshot.at_s)), counts, max(1, snapshot.ready), snapshot.state, burst=burst)
 
-    def _forget(self, last: int) -> None:
+    def _make_room(self, last: int) -> None:
         """Make room for seconds up to `last`."""
         newest = last - 1
         if newest <= self._newest:
@@ -250,9 +250,9 @@ class Past:
             self._steps[row * width : (row + 1) * width] = array("d", bytes(8 * width))
             self._latency[row * _BUCKETS : (row + 1) * _BUCKETS] = array("I", bytes(4 * _BUCKETS))
         self._newest = newest
-        self._forget_minutes(newest // MINUTE_S)
+        self._make_room_for_minutes(newest // MINUTE_S)
 
-    def _forget_minutes(self, minute: int) -> None:
+    def _make_room_for_minutes(self, minute: int) -> None:
         """Make room for minutes up to `minute`."""
         for new in range(max(self._newest_minute + 1, minute - WEEK_MINUTES + 1), minute + 1):
             self._minutes[new % WEEK_MINUTES] = _UNKNOWN
@@ -270,5 +270,5 @@ class Past:
 
 
 def _shared(count: int, parts: int) -> list[int]:
-    """`count` in whole numbers as equal as can be."""
+    """`count` split into whole numbers as equal as possible."""
     return [count * (i + 1) // parts - count * i // parts for i in range(parts)]

@@ -1,4 +1,4 @@
-"""Random numbers that are functions of (seed, stream, number): nothing remembers anything, all replays."""
+"""Random numbers that are functions of (seed, stream, number): without state, so that everything can be replayed."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def sign(seed: int, stream: int, number: int) -> int:
 
 
 def gaussian(seed: int, stream: int, number: int) -> float:
-    """Of the standard normal distribution."""
+    """A number of the standard normal distribution."""
     return _NORMAL.inv_cdf(uniform(seed, stream, number))
 
 
 def spread(number: int, width: int) -> tuple[float, ...]:
     """Point `number` of a sequence that fills the unit cube of `width` dimensions evenly.
 
-    Roberts' generalised golden ratio: as even as Sobol's for the few points that are wanted here, in two lines.
+    Roberts' generalised golden ratio: as even as Sobol's for few points, in two lines.
     """
     root = 1.5
     for _ in range(40):

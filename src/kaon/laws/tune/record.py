@@ -1,12 +1,11 @@
-"""Every decision as data, from which it can be taken again, bit for bit, without the twin or the traffic.
+"""Every decision as data, from which it can be repeated exactly without the twin or the traffic.
 
-An epoch's record has what the twin answered, so replaying it means running the same search and the same gate on
-the same answers. A trial's record has its windows; that of one that was ended, what the guard saw. JSON keeps a
-float's every bit.
+The record of an epoch has the twin's plays: a replay runs the same search and the same gate on them. The record of a
+trial has its windows; that of a trial that the guard ended has the guard's inputs. JSON keeps every bit of a float.
 
-An epoch is 5 to 15 kB: the calls of a block are the same in all plays and are kept once, losses are rounded where they
-are made (`kaon.sim.twin`). Ten epochs and trials a day, as of a deployment that has settled, are 0.1 MB a day; a search
-without rest, one in five minutes, would be 3 MB.
+An epoch is 5 to 15 kB: the calls of a block are the same in all plays and are kept once; losses are rounded where they
+are computed (`kaon.sim.twin`). Ten epochs and trials a day, as of a settled deployment, are 0.1 MB a day; a search
+every five minutes without end would be 3 MB.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from kaon.types.objective import Objective
 from kaon.types.tuning import TuningMode
 
 RecordFigures = dict[str, Any]
-"""What goes into `JournalEntry.figures`."""
+"""The content of `JournalEntry.figures`."""
 _LATER = ("led_in", "plain", "allowed")
 
 
@@ -43,7 +42,7 @@ def of_epoch(
     prove: bool = False,
     held: tuple[str, ...] = (),
 ) -> RecordFigures:
-    """An epoch's record. `inputs` is the hash of what the twin was made from."""
+    """An epoch's record. `inputs` is the hash of the inputs of the twin."""
     return {
         "kind": "epoch",
         "inputs": inputs,
@@ -67,10 +66,10 @@ def of_epoch(
     }
 
 
-def of_trial(tried: Trial, finding: TrialEstimate) -> RecordFigures:
-    """A trial's record: what was predicted and what was realised."""
-    told = {"promoted": finding.promoted, "realised": finding.realised, "reason": finding.reason}
-    return {**_of(tried), **told}
+def of_trial(tried: Trial, estimate: TrialEstimate) -> RecordFigures:
+    """The record of a trial that was judged."""
+    result = {"promoted": estimate.promoted, "realised": estimate.realised, "reason": estimate.reason}
+    return {**_of(tried), **result}
 
 
 def of_end(
@@ -79,52 +78,52 @@ def of_end(
     reason: str,
     objective: Objective,
     mode: TuningMode,
-    known: TunerState,
+    state: TunerState,
     tick: Tick,
 ) -> RecordFigures:
-    """The record of a trial that the guard ended: `known` and `tick` are what it looked at."""
-    seen = {
+    """The record of a trial that the guard ended: `state` and `tick` are the guard's inputs."""
+    inputs = {
         "at_s": tick.at_s,
         "mode": mode.value,
         "objective": objective.model_dump(mode="json"),
-        "burning": known.guard.burning,
+        "burning": state.guard.burning,
         "burn_now": tick.burn_now,
         "trying": asdict(tick.trying),
         "control": asdict(tick.control),
         "conditions": asdict(tick.conditions),
     }
-    return {**of_stop(ended, outcome.value, reason), "seen": seen}
+    return {**of_stop(ended, outcome.value, reason), "seen": inputs}
 
 
 def of_stop(ended: Trial, outcome: str, reason: str) -> RecordFigures:
-    """The record of a trial that ended for what no law decided: somebody said so, or the spec is another."""
+    """The record of a trial that ended for a reason outside of the law: by a user, or by a change of the spec."""
     return {**_of(ended), "outcome": outcome, "realised": ended.realised, "reason": reason}
 
 
-def of_return(known: TunerState, mode: TuningMode, reason: str, objective: Objective, tick: Tick) -> RecordFigures:
-    """The record of what was promoted and went back: `known` and `tick` are what the guard looked at."""
-    assert known.probation is not None
-    seen = {
+def of_return(state: TunerState, mode: TuningMode, reason: str, objective: Objective, tick: Tick) -> RecordFigures:
+    """The record of promoted values that were rolled back: `state` and `tick` are the guard's inputs."""
+    assert state.probation is not None
+    inputs = {
         "at_s": tick.at_s,
         "mode": mode.value,
         "objective": objective.model_dump(mode="json"),
-        "probation": asdict(known.probation),
+        "probation": asdict(state.probation),
         "burn_force": tick.burn_force,
         "conditions": asdict(tick.conditions),
     }
-    return {"kind": "return", "before": known.force, "after": known.probation.before, "reason": reason, "seen": seen}
+    return {"kind": "return", "before": state.force, "after": state.probation.before, "reason": reason, "seen": inputs}
 
 
 def of_change(before: KnobValues, after: KnobValues, by: str) -> RecordFigures:
-    """The record of what somebody put in force."""
+    """The record of values that a user has put in force."""
     return {"kind": "change", "before": before, "after": after, "by": by}
 
 
 def replays(figures: RecordFigures) -> bool:
-    """Whether the decision, taken again from its record, is the same to the last bit.
+    """Whether the decision is exactly the same when it is repeated from its record.
 
-    What was no decision, a person's word for one, has nothing to be taken again. What an older search did not ask and
-    today's would is not in the record, so that decision is another today.
+    A change by a user is no decision. The record of an older search may lack plays that the present search needs: then
+    the decision cannot be repeated.
     """
     if figures["kind"] == "change":
         return True
@@ -139,9 +138,9 @@ def replays(figures: RecordFigures) -> bool:
         again_search, found = _epoch(figures)
     except KeyError:
         return False
-    told = (found.after, found.predicted, found.verdict.open, found.verdict.reason, len(found.looks))
+    repeated = (found.after, found.predicted, found.verdict.open, found.verdict.reason, len(found.looks))
     kept = (figures["after"], figures["predicted"], figures["open"], figures["reason"], len(figures["looks"]))
-    return told == kept and again_search.epoch == figures["search"]["epoch"] + 1
+    return repeated == kept and again_search.epoch == figures["search"]["epoch"] + 1
 
 
 def _of(tried: Trial) -> RecordFigures:
@@ -162,23 +161,23 @@ def _of(tried: Trial) -> RecordFigures:
 
 
 def _ends(figures: RecordFigures) -> bool:
-    """Whether the guard ends the trial again, for the same reason."""
-    seen = figures["seen"]
-    trying, control = TrialArm(**seen["trying"]), TrialArm(**seen["control"])
-    tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), seen["burn_now"], trying, control)
-    known = TunerState(figures["before"], guard=TunerGuard(burning=seen["burning"]), trial=_trial(figures))
-    _, orders = tuner.step(known, TuningMode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
+    """Whether the guard ends the trial again for the same reason."""
+    inputs = figures["seen"]
+    trying, control = TrialArm(**inputs["trying"]), TrialArm(**inputs["control"])
+    tick = Tick(inputs["at_s"], Conditions(**inputs["conditions"]), inputs["burn_now"], trying, control)
+    state = TunerState(figures["before"], guard=TunerGuard(burning=inputs["burning"]), trial=_trial(figures))
+    _, orders = tuner.step(state, TuningMode(inputs["mode"]), Objective.model_validate(inputs["objective"]), tick)
     return (orders.happened.value, orders.reason) == (figures["outcome"], figures["reason"])
 
 
 def _returns(figures: RecordFigures) -> bool:
-    """Whether what was promoted goes back again, to the same and for the same reason."""
-    seen = figures["seen"]
-    tick = Tick(seen["at_s"], Conditions(**seen["conditions"]), burn_force=seen["burn_force"])
-    known = TunerState(figures["before"], probation=Probation(**seen["probation"]))
-    _, orders = tuner.step(known, TuningMode(seen["mode"]), Objective.model_validate(seen["objective"]), tick)
-    told = (orders.happened, orders.pool, orders.reason)
-    return told == (TunerEvent.WENT_BACK, figures["after"], figures["reason"])
+    """Whether the promoted values are rolled back again, to the same values and for the same reason."""
+    inputs = figures["seen"]
+    tick = Tick(inputs["at_s"], Conditions(**inputs["conditions"]), burn_force=inputs["burn_force"])
+    state = TunerState(figures["before"], probation=Probation(**inputs["probation"]))
+    _, orders = tuner.step(state, TuningMode(inputs["mode"]), Objective.model_validate(inputs["objective"]), tick)
+    repeated = (orders.happened, orders.pool, orders.reason)
+    return repeated == (TunerEvent.WENT_BACK, figures["after"], figures["reason"])
 
 
 def _epoch(figures: RecordFigures) -> tuple[Search, Proposal]:
@@ -199,8 +198,8 @@ def _epoch(figures: RecordFigures) -> tuple[Search, Proposal]:
     search = Search(was["epoch"], was["trust"], slope, was["still"])
     space = Space(tuple(Knob(**knob) for knob in knobs))
     hints = tuple(figures["hints"])
-    told = (space, search, figures["before"], play, figures["seed"], figures["target"], hints)
-    return epoch.propose(*told, prove=prove, held=tuple(figures.get("held", ())))
+    arguments = (space, search, figures["before"], play, figures["seed"], figures["target"], hints)
+    return epoch.propose(*arguments, prove=prove, held=tuple(figures.get("held", ())))
 
 
 def _trial(figures: RecordFigures) -> Trial:

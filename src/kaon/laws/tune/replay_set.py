@@ -1,13 +1,13 @@
-"""Which parts of the past a candidate must prove itself on: the last half hour, what is coming by the clock, and the
-worst that there was.
+"""The parts of the past on which candidates are compared: the last half hour, the same time a day ago, and the worst
+burst.
 
 - *Recent*: the last thirty minutes, from a snapshot on.
-- *The same slot earlier*: what came a day ago from this time of the day on, where that is known.
-- *The burst*: the minutes of the last seven days that were hardest to staff, with what led to them. Hard is not busy:
-  it is a minute with many more calls than those before it, because replicas that were not needed are not there yet.
+- *The same slot earlier*: the traffic a day ago from this time of the day on, where it is known.
+- *The burst*: the minutes of the last seven days that were hardest to staff, with those before them. Such a minute is
+  not the busiest one: it has many more calls than those before it, so that replicas are not ready yet.
 
-What is older than two hours is known by the minute only, and nobody knows what the law remembered then. So such
-stretches are led in by as many minutes as the law needs to learn, which are not scored.
+Of traffic older than two hours only the minutes are known, without the state of the law. Such stretches begin with as
+many minutes as the law needs to learn, which are not scored.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from kaon.laws.tune.past import KEPT_S, MINUTE_S, SNAPSHOT_S, WEEK_MINUTES, Past
 
 RECENT_S, SHORT_S = 1800.0, 300.0
 MANY_CALLS, LEAST_S = 2_000_000, 1200.0
-"""With more calls in the last half hour, its last twenty minutes must do: as few as the gate will judge by."""
+"""With more calls in the last half hour only its last twenty minutes are used: the least for the gate."""
 SLOT_MINUTES, BURST_MINUTES = 10, 5
 LED_IN_MINUTES = 10
-"""Longer than the law's contest wants to see before it is believed."""
+"""Longer than the law's contest needs before it is followed."""
 DAY_MINUTES = 1440
 LEAST_RATIO, LEAST_CALLS = 1.5, 50
-"""A minute with fewer calls than this many times those before it, or fewer at all, is no burst."""
+"""Least times the calls of the minutes before, and least calls, of a burst."""
 _BEFORE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySet:
-    """What whole plays are over, the recent part first, and what short ones are."""
+    """The stretches of whole plays, the recent one first, and of short ones."""
 
     whole: tuple[Stretch, ...]
     short: tuple[Stretch, ...]
 
 
 def replay_set(past: Past, until_s: float) -> ReplaySet | None:
-    """The set for a question asked at `until_s`, a whole minute; None before the first snapshot."""
+    """The set for a query at `until_s`, a whole minute; None before the first snapshot."""
     many = sum(past.counts(until_s - RECENT_S, until_s)) > MANY_CALLS
-    begin = past.begun(max(until_s - (LEAST_S if many else RECENT_S), 1.0))
-    last = past.begun(until_s - SHORT_S)
+    begin = past.snapshot_at(max(until_s - (LEAST_S if many else RECENT_S), 1.0))
+    last = past.snapshot_at(until_s - SHORT_S)
     if begin is None or last is None:
         return None
     recent = past.stretch(begin, until_s)
@@ -52,7 +52,7 @@ def replay_set(past: Past, until_s: float) -> ReplaySet | None:
 
 
 def burst_at(past: Past, before_s: float) -> int | None:
-    """The minute, since the epoch, that was hardest to staff of all that ended before; None: none stands out."""
+    """The minute since the epoch that was hardest to staff, of those that ended before; None: there is no burst."""
     last = int(before_s // MINUTE_S) - BURST_MINUTES
     best, ratio = None, LEAST_RATIO
     window: list[int] = []
@@ -73,7 +73,7 @@ def _burst(past: Past, before_s: float) -> Stretch | None:
     if number is None:
         return None
     from_s = (number - 1) * float(MINUTE_S)
-    snapshot = past.begun(from_s)
+    snapshot = past.snapshot_at(from_s)
     until_s = from_s + BURST_MINUTES * MINUTE_S
     if snapshot is not None and from_s - 3 * SNAPSHOT_S <= snapshot.at_s <= from_s and from_s > past.until_s - KEPT_S:
         stretch = past.stretch(snapshot, until_s, burst=True)
@@ -86,10 +86,10 @@ def _slot(past: Past, until_s: float) -> Stretch | None:
 
 
 def _of_minutes(past: Past, first: int, minutes: int, *, burst: bool = False) -> Stretch | None:
-    """Minutes from `first` on, led in; None if one of them is not known. Calls are spread evenly over each."""
-    told = [past.minute(number) for number in range(first - LED_IN_MINUTES, first + minutes)]
+    """Minutes from `first` on, with those to learn in; None if one is unknown. Calls are spread evenly over each."""
+    minutes_calls = [past.minute(number) for number in range(first - LED_IN_MINUTES, first + minutes)]
     counts = array("I")
-    for calls in told:
+    for calls in minutes_calls:
         if calls is None:
             return None
         counts.extend(calls * (i + 1) // MINUTE_S - calls * i // MINUTE_S for i in range(MINUTE_S))

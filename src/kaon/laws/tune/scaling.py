@@ -1,4 +1,4 @@
-"""What of the scaling law and the batcher is tuned, and how it gets there."""
+"""The knobs of the scaling law and the batcher, and how their values are applied."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from kaon.types.service import ServiceSpec
 MAX_BATCH, MAX_WAIT_S, CONCURRENCY = "max_batch", "max_wait_s", "concurrency"
 """A replica's own knobs: `kaon.types.knobs.Knobs`."""
 BUDGET_SHARE, CONTEST_SHARE, MARGIN = "budget_share", "contest_share", "margin"
-"""The pool's: parameters of the scaling law."""
+"""The pool's knobs: parameters of the scaling law."""
 MARGINS = (0.7, 1.4)
-"""What people may set. It is not searched: what a smaller one saves, the headroom takes back as soon as calls are
-missed for it, so that half an hour's replay shows a gain that does not last."""
+"""The range that users may set. It is not searched: when a smaller margin causes missed calls, the headroom rises
+again, so half an hour's replay shows a gain that does not last."""
 
 
 def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space | None:
-    """The knobs that can matter for a deployment: None where there is none.
+    """The knobs that can matter for a deployment; None: there are none.
 
-    A batch is only tuned where handlers take more than one row, the pool only where the law has a choice of how
-    many replicas there are. Whatever they are set to, the law adds as many replicas at once as its demand asks for:
-    none of them caps or delays going up.
+    A batch is tuned only where handlers take more than one row, the pool only where the number of replicas is variable.
+    No knob limits or delays scaling up: the law adds as many replicas at once as its demand needs.
     """
     knobs: list[Knob] = []
     largest = choice.max_batch(service)
@@ -40,29 +39,29 @@ def space(service: ServiceSpec, scaling: Scaling, objective: Objective) -> Space
 
 
 NOTHING = "there is nothing to tune: no batches, and the number of replicas is fixed"
-"""Why there is nothing to tune, where `space` is None."""
+"""Why there is no `space`."""
 
 
 def usual(space: Space, service: ServiceSpec) -> KnobValues:
-    """What the knobs of `space` are as long as nobody has moved them: as the class and the law have it."""
+    """The values of the knobs of `space` before any change: those of the class and the law."""
     law = Scale(max_batch=choice.max_batch(service))
-    known = values(law)
-    return {knob.name: known[knob.name] for knob in space.knobs}
+    law_values = values(law)
+    return {knob.name: law_values[knob.name] for knob in space.knobs}
 
 
 WHAT = {
     MAX_BATCH: "Rows of a batch at most.",
     BUDGET_SHARE: "Share of the error budget that misses may use before the scaling law keeps more headroom.",
-    CONTEST_SHARE: "Share of the error budget that a way of following the load may have missed and still be followed.",
+    CONTEST_SHARE: "Share of the error budget that a policy for following the load may miss and still be chosen.",
     MARGIN: "Factor on the scaling law's headroom.",
     MAX_WAIT_S: "How long a batch may be held for others, seconds.",
     CONCURRENCY: "Calls, or batches, that a replica works on at once.",
 }
-"""What each knob is, for people."""
+"""Descriptions of the knobs."""
 
 
 def values(law: Scale) -> KnobValues:
-    """What the knobs are in `law`."""
+    """The values of the knobs in `law`."""
     return {
         MAX_BATCH: float(law.max_batch),
         BUDGET_SHARE: law.budget_share,
@@ -72,7 +71,7 @@ def values(law: Scale) -> KnobValues:
 
 
 def applied(law: Scale, chosen: Mapping[str, float]) -> Scale:
-    """`law` with its knobs as chosen; what is not chosen stays."""
+    """`law` with the chosen values; other knobs stay."""
     return replace(
         law,
         max_batch=int(chosen.get(MAX_BATCH, law.max_batch)),
@@ -86,14 +85,14 @@ SPENDING: tuple[KnobValues, ...] = (
     {BUDGET_SHARE: 0.7, CONTEST_SHARE: 0.3},
     {BUDGET_SHARE: 0.75, CONTEST_SHARE: 0.9},
 )
-"""Shares that use most of the error budget up; the law's own leave most of it, for who does not tune."""
+"""Shares that use most of the error budget; the law's own leave most of it, for deployments that are not tuned."""
 SPARING: KnobValues = {BUDGET_SHARE: 0.08, CONTEST_SHARE: 0.1}
-"""Shares that leave nearly all of it: a small fleet pays for larger batches with bad minutes unless it has room."""
+"""Shares that leave nearly all of it: without room, larger batches cost a small fleet bad minutes."""
 HELD_WHERE_FEW = (BUDGET_SHARE, CONTEST_SHARE)
-"""Not raised where few calls come: what they cost shows in bad minutes only, of which a calm half hour has none."""
+"""Not raised where there are few calls: their cost shows in bad minutes only, of which a calm half hour has none."""
 
 
 def optimum(law: Scale, largest_batch: int, a: float, b: float) -> KnobValues:
-    """What the model by itself would choose: the largest batch that is in time, and the law's own shares."""
+    """The choice of the model: the largest batch that is in time, and the law's own shares."""
     batch = warm.best_batch(a, b, law.objective.latency_s, 0.0, largest_batch)
     return {**values(law), MAX_BATCH: float(batch)}

@@ -1,7 +1,7 @@
-"""Simultaneous perturbation (Spall, 1992), made quiet: pairs, common random numbers, clipped differences.
+"""Simultaneous perturbation (Spall, 1992) with little noise: pairs, common random numbers, clipped differences.
 
-A pair is the same random signs in both directions. Its two plays meet the same calls with the same luck, so
-their difference, block by block, is nearly all effect. A block with a burst can still outweigh all others;
+A pair has the same random signs in both directions. Its two plays have the same calls and random numbers, so
+their difference, block by block, is nearly only the effect. A block with a burst can still outweigh all others;
 so differences are held within three median absolute deviations of their median. The step's size is the
 trust region's; the gradient gives only directions, weighed by how steady each has been (RMS).
 """
@@ -24,7 +24,7 @@ _STREAM = 1
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """What is remembered of gradients: their faded squares, per knob, and how much weight those have."""
+    """The faded squares of gradients, per knob, and their weight."""
 
     squares: CubePoint = ()
     weight: float = 0.0
@@ -50,14 +50,14 @@ def winsorised(values: Sequence[float]) -> list[float]:
 def gradient(signs: Sequence[CubePoint], differences: Sequence[float], width: float) -> CubePoint:
     """The mean over pairs of difference / (2 width) along their signs."""
     pairs = [(s, d / (2 * width)) for s, d in zip(signs, differences, strict=True)]
-    return tuple(fmean(sign[i] * slope for sign, slope in pairs) for i in range(len(signs[0])))
+    return tuple(fmean(sign[i] * rise for sign, rise in pairs) for i in range(len(signs[0])))
 
 
-def step(known: Slope, found: CubePoint, trust: float) -> tuple[Slope, CubePoint]:
-    """What is remembered now, and the move: down the gradient, at most `trust` along each knob."""
-    before = known.squares or (0.0,) * len(found)
+def step(slope: Slope, found: CubePoint, trust: float) -> tuple[Slope, CubePoint]:
+    """The next slope, and the move: down the gradient, at most `trust` along each knob."""
+    before = slope.squares or (0.0,) * len(found)
     squares = tuple(_FORGETTING * s + (1 - _FORGETTING) * g * g for s, g in zip(before, found, strict=True))
-    weight = _FORGETTING * known.weight + 1 - _FORGETTING
+    weight = _FORGETTING * slope.weight + 1 - _FORGETTING
     rms = [math.sqrt(s / weight) for s in squares]
     move = tuple(-trust * min(max(g / r, -1.0), 1.0) if r > 0 else 0.0 for g, r in zip(found, rms, strict=True))
     return Slope(squares, weight), move

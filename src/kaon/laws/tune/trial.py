@@ -1,26 +1,26 @@
-"""The twin's promise, tried on the real service.
+"""The trial of a move on the real service: its order, its measurement, and its verdict.
 
-A replica's own knob is tried on a *canary*, a few replicas beside the others, window against window. A pool's knob
-changes how all work together, so it is tried by *switchback*: blocks of five minutes in the order A B B A, which
-cancels a steady drift; what begins a block after a change is still the other side's doing, and is dropped. Where the
-minutes before the trial were watched, with the values that were in force then, they are the first A.
+A replica's own knob is tried on a *canary*, a few replicas besides the others, window against window. A pool's knob
+changes how all replicas work together, so it is tried by *switchback*: blocks of five minutes in the order A B B A,
+which cancels a steady drift; the start of a block after a change is still affected by the other side, and is dropped.
+Where the minutes before the trial were watched, with the values that were in force then, they are the first A.
 
-Most of what a window's loss does is the load's doing, and the twin knows the load. So it is played with the
-same parameters over the same window and taken off (a control variate): what is left is what the twin did not know.
-The estimate of the gain is the prediction plus that, and is right whatever the twin promised: a promise without a
-gain shows as a surprise of the same size.
+Most of the variation of a window's loss comes from the load, which the twin knows. So the twin replays the same window
+with the same parameters, and its loss is subtracted (a control variate). The estimate of the gain is the prediction
+plus the difference that remains; it is unbiased for any prediction: a prediction without a gain shows as a difference
+of the same size.
 
-A promise is no evidence. It only says which gain is asked about: the test (Wald's sequential one, looked at after
-every window) compares "the gain is as promised" with "there is none", by live windows alone. A move without a gain
-is promoted in one case of twenty at most, however much the twin promised; one that does harm never but by a
-freak. So a promise that is small against what live windows waver by takes long, and may end undecided.
+A prediction is no evidence. It only defines the tested gain: the test (Wald's sequential one, evaluated after every
+window) compares "the gain is as predicted" with "there is none", by live windows alone. A move without a gain is
+promoted with a probability of at most one in twenty, for any prediction; a harmful one hardly ever. So a prediction
+that is small compared to the variation of live windows takes long, and may end undecided.
 
-Missed calls come in bursts, and their price in the loss is most of what live windows waver by. So where it is known,
-the test is about the loss without it, which is steady; and missed calls are what they are, a constraint: what is
-tried must not miss more than the objective allows, or than what is in force misses.
+Missed calls come in bursts, and their price is most of the variation of live windows. So where it is known, the test is
+about the loss without it; missed calls are a constraint: the tried values must not miss more than the objective allows,
+or than the values in force miss.
 
-What somebody wants to try, and the twin does not promise anything of, is looked at again and again without a rate
-to compare with: it must be surer.
+A requested trial without a predicted gain has no rate to compare with, and is evaluated again and again: it needs a
+higher certainty.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ WINDOW_S = 60.0
 _ORDER = (False, True, True, False)
 LEAST_WINDOWS = 5
 LEAST_CALLS = 500
-"""Of each side, before anything is decided."""
+"""Least calls of each side for a verdict."""
 MOST_WINDOWS = {Reach.REPLICA: 16, Reach.POOL: 9}
-"""Of each side, a quarter of an hour: two turns have nine. What is undecided after them is decided by `LIKELIER`."""
+"""Windows of each side, a quarter of an hour (two turns have nine), after which `LIKELIER` decides."""
 SETTLE_S = 30.0
-"""What begins a turn is still the doing of what was in force before it."""
+"""The first seconds of a turn are still affected by the values before it."""
 CANARY_SHARE = 0.1
 MOST_BEFORE = 10
-"""Windows before a trial that stand for its first A."""
+"""Most windows before a trial that are its first A."""
 UNFORESEEN = 3.0
-"""Times what was promised, and surely more than that: so much is no gain of what is tried, but minutes before the trial
-that were not like those in it. They do not count then."""
+"""Times the predicted gain: a gain that is certainly larger shows that the minutes before the trial are not comparable
+with those in it. They do not count then."""
 FALSE_PROMOTION, FALSE_REJECTION = 0.05, 0.1
 PROMOTED = math.log((1 - FALSE_REJECTION) / FALSE_PROMOTION)
 REJECTED = math.log(FALSE_REJECTION / (1 - FALSE_PROMOTION))
 """Wald's bounds for the logarithm of the likelihood ratio (1945)."""
 LIKELIER = math.log(4)
-"""Where his test is cut short: the gain must be four times as likely to be as promised as to be none."""
+"""For a test that is cut short: the predicted gain must be four times as likely as none."""
 SURE = 1.645
-"""Standard errors at which something is believed: 95 %."""
+"""Standard errors for a certainty of 95 %."""
 SURE_UNPROMISED = 2.5
-"""The same where it is asked again and again: twenty looks at pure chance would pass 1.645 one time in four, and this
-in thirty."""
+"""The same for repeated evaluation: in twenty evaluations pure chance would pass 1.645 one time in four, and this one
+time in thirty."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialWindow:
-    """A minute of one side: its loss, its calls, and what the twin makes of the same minute; None: it was not asked.
+    """A minute of one side: its loss, its calls, and the twin's loss of the same minute; None: it is unknown.
 
-    `plain` is the loss without the price of missed calls, `missed` how many these were, `plain_twin` the twin's plain
-    loss. Where they are not known, the loss is judged as a whole.
+    `plain` is the loss without the price of missed calls, `missed` their number, `plain_twin` the twin's plain loss.
+    Where these are unknown, the whole loss is judged.
     """
 
     loss: float
@@ -81,9 +81,8 @@ class TrialWindow:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A move that is being tried. `predicted` is the gain that the twin promises, `loss` what is in force costs.
-
-    A promise that is no gain is none. `plain` is what of the promise is no matter of missed calls.
+    """A running trial. `predicted` is the gain that the twin predicts (0 or less: none), `loss` that of the values in
+    force. `plain` is the part of the predicted gain that does not come from missed calls.
     """
 
     reach: Reach
@@ -94,15 +93,15 @@ class Trial:
     began_s: float
     settle_s: float = SETTLE_S
     led_in: int = 0
-    """With so many windows from before the trial `force` begins."""
+    """The number of windows before the trial at the start of `force`."""
     plain: float | None = None
     allowed: float = 0.01
-    """The share of calls that may be missed, by the objective."""
+    """The allowed share of missed calls, by the objective."""
     force: tuple[TrialWindow, ...] = ()
     tried: tuple[TrialWindow, ...] = ()
 
     def trying(self, at_s: float) -> bool:
-        """Whether the whole pool runs with the new values at `at_s`; on a canary it never does."""
+        """Whether the whole pool has the new values at `at_s`; never on a canary."""
         if self.reach is Reach.REPLICA:
             return False
         return self._side(int((at_s - self.began_s) // BLOCK_S))
@@ -111,7 +110,7 @@ class Trial:
         return _ORDER[(block + (self.led_in > 0)) % len(_ORDER)]
 
     def counts(self, at_s: float) -> bool:
-        """Whether the window that ends at `at_s` is all one side's: of one block, after it has settled."""
+        """Whether the window that ends at `at_s` belongs to one side: to one block, after it has settled."""
         if self.reach is Reach.REPLICA:
             return at_s - WINDOW_S >= self.began_s + self.settle_s
         passed = at_s - 1e-6 - self.began_s
@@ -121,8 +120,8 @@ class Trial:
             return True
         return passed % BLOCK_S - WINDOW_S >= self.settle_s - 1e-6
 
-    def seen(self, at_s: float, window: TrialWindow, beside: TrialWindow | None = None) -> Trial:
-        """With one more window that ends at `at_s`; `beside` is the canary's, on a canary. Windows of too few calls for
+    def with_window(self, at_s: float, window: TrialWindow, beside: TrialWindow | None = None) -> Trial:
+        """The trial with one more window that ends at `at_s`; `beside` is the canary's. Windows with too few calls for
         a loss do not count."""
         if not self.counts(at_s) or min(window.calls, (beside or window).calls) < loss.LEAST_CALLS:
             return self
@@ -142,13 +141,13 @@ class Trial:
 
     @property
     def measured(self) -> tuple[float, float] | None:
-        """The gain of the whole loss and its standard error, by live windows alone; None before there are two windows
-        of each side."""
+        """The gain of the whole loss and its standard error, by live windows alone; None before two windows of each
+        side."""
         return self._measured([_whole(w) for w in self.force], [_whole(w) for w in self.tried], self.predicted)
 
     @property
     def measured_plain(self) -> tuple[float, float] | None:
-        """The same without the price of missed calls; None as well where that is not known of all windows."""
+        """The same without the price of missed calls; None also where that is unknown for a window."""
         windows = (*self.force, *self.tried)
         if self.plain is None or self.plain <= 0 or any(w.plain is None or w.missed is None for w in windows):
             return None
@@ -156,14 +155,14 @@ class Trial:
 
     @property
     def tested(self) -> tuple[tuple[float, float] | None, float]:
-        """What the test is about, the loss without the price of missed calls where that is known: the gain as measured
-        with its standard error, and the gain that was promised."""
+        """The measured gain with its standard error, and the predicted one, of the tested loss: that without the price
+        of missed calls where it is known."""
         plain = self.measured_plain
         return (self.measured, self.predicted) if plain is None else (plain, self.plain or 0.0)
 
     def _measured(self, force: list[TrialLoss], tried: list[TrialLoss], promised: float) -> tuple[float, float] | None:
-        """Those of a canary came at the same time as those beside them, and are compared pair by pair, with no need of
-        the twin; a switchback's came at other times, and are compared by their means."""
+        """Windows of a canary have the same times as those besides, and are compared pair by pair, without the twin;
+        those of a switchback have other times, and are compared by their means."""
         if min(len(force), len(tried)) < 2:
             return None
         foreseen = self.reach is Reach.POOL and all(twin is not None for _, twin in (*force, *tried))
@@ -178,8 +177,8 @@ class Trial:
         return promised + fmean(losses) - fmean(others), math.sqrt(pooled * (1 / len(losses) + 1 / len(others)))
 
     def overspent(self) -> bool | None:
-        """Whether what is tried misses more calls than are allowed, and more than what is in force: surely (95 %), not
-        (False), or perhaps (None)."""
+        """Whether the tried values miss more calls than allowed and than the values in force: True with a certainty of
+        95 %, False, or None: perhaps."""
         usual = sum(w.missed or 0.0 for w in self.force) / max(sum(w.calls for w in self.force), 1)
         over = [(w.missed or 0.0) - max(self.allowed, usual) * w.calls for w in self.tried]
         if sum(over) <= 0:
@@ -201,7 +200,7 @@ def _plain(window: TrialWindow) -> TrialLoss:
 
 @dataclass(frozen=True, slots=True)
 class TrialEstimate:
-    """How a trial ended: promoted or not, and why."""
+    """The verdict of a trial: whether the values are promoted, and the reason."""
 
     promoted: bool
     realised: float
@@ -209,17 +208,17 @@ class TrialEstimate:
 
 
 def weighed(gain: float, error: float, promised: float, windows: int) -> float:
-    """The logarithm of how much likelier a measured `gain` is if the true one is as `promised` than if there is none.
+    """The log-likelihood ratio of a measured `gain` between a true gain as `promised` and none.
 
-    The error is itself estimated from so many `windows`; Student's variance instead of the normal one stands for that.
+    The error is estimated from so many `windows`, so Student's variance is used instead of the normal one.
     """
-    wide = error**2 * (windows - 1) / max(windows - 3, 1)
-    return (gain * promised - promised**2 / 2) / max(wide, 1e-6 * promised**2)
+    variance_ = error**2 * (windows - 1) / max(windows - 3, 1)
+    return (gain * promised - promised**2 / 2) / max(variance_, 1e-6 * promised**2)
 
 
 def judge(trial: Trial) -> TrialEstimate | None:
-    """How the trial ended; None: it goes on."""
-    trial = _alike(trial)
+    """The verdict; None: the trial goes on."""
+    trial = _without_unlike_lead_in(trial)
     windows = min(len(trial.force), len(trial.tried))
     calls = min(sum(w.calls for w in trial.force), sum(w.calls for w in trial.tried))
     whole, plain, (found, promised) = trial.measured, trial.measured_plain, trial.tested
@@ -227,27 +226,27 @@ def judge(trial: Trial) -> TrialEstimate | None:
         return None
     overspent = False if plain is None else trial.overspent()
     gain, error = found
-    told = f"live {gain:.4f} +- {error:.4f} in {windows} windows, promised {promised:.4f}"
+    figures = f"live {gain:.4f} +- {error:.4f} in {windows} windows, promised {promised:.4f}"
     if plain is not None:
-        told += f" without misses; with them {whole[0]:.4f} +- {whole[1]:.4f} of {trial.predicted:.4f}"
-    sure = gain >= SURE_UNPROMISED * error
+        figures += f" without misses; with them {whole[0]:.4f} +- {whole[1]:.4f} of {trial.predicted:.4f}"
+    certain = gain >= SURE_UNPROMISED * error
     weight = weighed(gain, error, promised, windows) if promised > 0 else 0.0
-    worse = gain <= 0 if promised <= 0 else not sure and weight <= REJECTED
+    worse = gain <= 0 if promised <= 0 else not certain and weight <= REJECTED
     if overspent or worse:
-        return TrialEstimate(False, whole[0], f"{'misses too many calls' if overspent else 'no gain'}: {told}")
-    if overspent is False and (sure or weight >= PROMOTED):
-        # What it brought, misses at their promised price: a few windows cannot tell that one.
-        return TrialEstimate(True, gain + trial.predicted - promised, told)
+        return TrialEstimate(False, whole[0], f"{'misses too many calls' if overspent else 'no gain'}: {figures}")
+    if overspent is False and (certain or weight >= PROMOTED):
+        # The gain with the predicted price of misses, which a few windows cannot show.
+        return TrialEstimate(True, gain + trial.predicted - promised, figures)
     if windows < MOST_WINDOWS[trial.reach]:
         return None
     if overspent is False and weight >= LIKELIER:
-        return TrialEstimate(True, gain + trial.predicted - promised, f"likelier than none: {told}")
-    return TrialEstimate(False, whole[0], f"undecided: {told}")
+        return TrialEstimate(True, gain + trial.predicted - promised, f"likelier than none: {figures}")
+    return TrialEstimate(False, whole[0], f"undecided: {figures}")
 
 
-def _alike(trial: Trial) -> Trial:
-    """The trial without the minutes before it where these were not like those in it, as a gain tells that is far beyond
-    what was promised."""
+def _without_unlike_lead_in(trial: Trial) -> Trial:
+    """The trial without the minutes before it, if a gain far above the predicted one shows that they are not
+    comparable."""
     found, promised = trial.tested
     if not trial.led_in or found is None or promised <= 0:
         return trial
@@ -257,8 +256,8 @@ def _alike(trial: Trial) -> Trial:
 
 
 def undisturbed(schedule: Sequence[tuple[float, KnobValues]], force: KnobValues, from_s: float, until_s: float) -> bool:
-    """Whether the pool went by `force` from `SETTLE_S` before `from_s` until `until_s`; `schedule` says what it went by
-    from when on, the oldest first. Of what was before that nobody knows."""
+    """Whether the pool had the values `force` from `SETTLE_S` before `from_s` until `until_s`; `schedule` has its
+    values, each with its start, oldest first. Earlier values are unknown."""
     if not schedule or schedule[0][0] > from_s - SETTLE_S:
         return False
     spans = zip(schedule, [*(at_s for at_s, _ in schedule[1:]), math.inf], strict=True)
@@ -266,5 +265,5 @@ def undisturbed(schedule: Sequence[tuple[float, KnobValues]], force: KnobValues,
 
 
 def canaries(replicas: int) -> int:
-    """How many replicas try a knob of theirs: a tenth, at least one; none where there is no other beside it."""
+    """The number of canaries: a tenth of the replicas, at least one; none without another one to compare with."""
     return 0 if replicas < 2 else max(1, int(CANARY_SHARE * replicas))

@@ -1,11 +1,11 @@
-"""The tuner's own law: when to look, when to try, when to stop and when to go back. Ticks of 10 s.
+"""The tuner's law: when to search, when to begin, end and roll back a trial. It runs every 10 s.
 
-`force` is what is in force and safe. A trial puts other values beside it, on a canary or for some minutes at a
-time, and either replaces it or is gone without a trace. So going back is no action that could fail: it is
-what the next orders say when there is no trial. The same holds when all state is lost but `force`.
+`force` are the safe values in force. A trial has other values besides, on a canary or for some minutes at a time; it
+replaces them or ends without effect. So a rollback is no action that could fail: the orders without a trial are those
+of the values in force. The same holds when all state but `force` is lost.
 
-What was promoted is on probation for a day: if it burns the error budget as no trial may, it goes back to what was in
-force before, and over all that was promoted since.
+Promoted values are on probation for a day: if they burn the error budget too fast, the values before all promotions on
+probation are put in force again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EPOCH_S = 300.0
 
 
 class TunerEvent(StrEnum):
-    """What a step decided, for the journal."""
+    """The decision of a step, for the journal."""
 
     NOTHING = "nothing"
     RECOMMENDED = "recommended"
@@ -42,7 +42,7 @@ class TunerEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TunerState:
-    """All that the tuner remembers of a deployment."""
+    """The state of the tuner of a deployment."""
 
     force: KnobValues
     search: Search = field(default_factory=Search)
@@ -57,27 +57,27 @@ class TunerState:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What is seen every 10 s; `window` when another minute is full (`beside`: the canary's)."""
+    """The inputs of a step, every 10 s; `window` when another minute has ended (`beside`: the canary's)."""
 
     at_s: float
     conditions: Conditions
     burn_now: float | None = None
-    """The burn rate of the window that has just ended, if the whole pool, or a canary in it, tried something."""
+    """The burn rate of the window that has just ended, if it was in a trial."""
     trying: TrialArm = field(default_factory=TrialArm)
     control: TrialArm = field(default_factory=TrialArm)
     window: TrialWindow | None = None
     beside: TrialWindow | None = None
     window_s: float | None = None
-    """When the window ended: figures are under way for seconds. None: now."""
+    """When the window ended: figures arrive some seconds later. None: now."""
     ground: tuple[tuple[str, float], ...] = ()
-    """Figures watched for drift: real loss less the twin's, a, b, the rate."""
+    """Figures watched for drift: the twin's error, the cost of a batch, the rate of calls."""
     burn_force: float | None = None
-    """The burn rate of the window that has just ended, if all went by what is in force."""
+    """The burn rate of the window that has just ended, if all replicas had the values in force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What should be: values for all, and for how many replicas others; whether the twin should be asked."""
+    """The values of the pool, and those of a number of canaries; whether a search should begin."""
 
     pool: KnobValues
     canary: KnobValues | None = None
@@ -87,33 +87,33 @@ class Orders:
     reason: str = ""
 
 
-def step(known: TunerState, mode: TuningMode, objective: Objective, tick: Tick) -> tuple[TunerState, Orders]:
+def step(state: TunerState, mode: TuningMode, objective: Objective, tick: Tick) -> tuple[TunerState, Orders]:
     """The next state and orders."""
-    known = replace(known, guard=known.guard.seen(tick.burn_now), probation=_on_probation(known, mode, tick))
-    if known.probation is not None and known.probation.failed is not None:
-        return _went_back(known, known.probation, known.probation.failed, tick.at_s)
-    if known.trial is not None:
-        return _during(known, known.trial, mode, objective, tick)
-    known, drifted = _watch(known, tick)
-    happened = (TunerEvent.DRIFTED, f"{drifted} is not what it was") if drifted else (TunerEvent.NOTHING, "")
-    due = mode is not TuningMode.OFF and tick.at_s >= known.next_epoch_s and not known.search.done
-    held = waits(mode, tick.conditions)
-    if due and held is None and tick.at_s >= known.guard.off_until_s:
-        known = replace(known, next_epoch_s=tick.at_s + EPOCH_S)
-        return known, Orders(known.force, None, 0, True, *happened)
-    return known, Orders(known.force, None, 0, False, happened[0], happened[1] or held or "")
+    state = replace(state, guard=state.guard.after_window(tick.burn_now), probation=_on_probation(state, mode, tick))
+    if state.probation is not None and state.probation.failed is not None:
+        return _went_back(state, state.probation, state.probation.failed, tick.at_s)
+    if state.trial is not None:
+        return _during(state, state.trial, mode, objective, tick)
+    state, drifted = _watch(state, tick)
+    happened = (TunerEvent.DRIFTED, f"{drifted} has changed") if drifted else (TunerEvent.NOTHING, "")
+    due = mode is not TuningMode.OFF and tick.at_s >= state.next_epoch_s and not state.search.done
+    blocked = waits(mode, tick.conditions)
+    if due and blocked is None and tick.at_s >= state.guard.off_until_s:
+        state = replace(state, next_epoch_s=tick.at_s + EPOCH_S)
+        return state, Orders(state.force, None, 0, True, *happened)
+    return state, Orders(state.force, None, 0, False, happened[0], happened[1] or blocked or "")
 
 
 def waits(mode: TuningMode, now: Conditions) -> str | None:
-    """Why the twin is not asked for something better now; None: it is. What makes a trial unsafe is no reason where
-    none would follow: advice is wanted most when things go badly."""
+    """Why no search begins now; None: one can. Conditions that prevent trials prevent searches only where a trial would
+    follow: recommendations matter most when a deployment has problems."""
     if mode is TuningMode.RECOMMEND:
         return guard.blind(now)
     return guard.frozen(now) or ("the load climbs" if now.climbing else None)
 
 
 def proposed(
-    known: TunerState,
+    state: TunerState,
     mode: TuningMode,
     space: Space,
     at_s: float,
@@ -122,29 +122,29 @@ def proposed(
     found: Proposal,
     before: tuple[TrialWindow, ...] = (),
 ) -> tuple[TunerState, Orders]:
-    """What an epoch came to: a trial in mode `auto`, else a recommendation, or nothing.
+    """The result of an epoch: a trial in mode `auto`, else a recommendation, or nothing.
 
-    `before` are the last windows in which what is in force was all that was, with what the twin makes of them.
+    `before` are the last windows without a trial, with the twin's losses of them.
     """
-    known = replace(known, search=search)
-    if not found.verdict.open or found.before != known.force or mode is TuningMode.OFF:
-        return known, Orders(known.force, reason=found.verdict.reason)
-    if not space.allows(found.before, found.after):  # whoever found it: this stands outside of the optimiser
-        return known, Orders(known.force, reason="it is beyond the knobs' bounds, or too far for one move")
+    state = replace(state, search=search)
+    if not found.verdict.open or found.before != state.force or mode is TuningMode.OFF:
+        return state, Orders(state.force, reason=found.verdict.reason)
+    if not space.allows(found.before, found.after):  # independent of the optimiser
+        return state, Orders(state.force, reason="it is outside the knobs' bounds, or too far for one move")
     reach = space.reach(found.before, found.after)
     if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
         reach = Reach.POOL
-    held = (
+    blocked = (
         guard.frozen(now)
         or ("the load climbs" if now.climbing else None)
-        or ("too few calls to try it on" if guard.quiet(now) else None)
+        or ("too few calls for a trial" if guard.quiet(now) else None)
     )
-    if mode is TuningMode.RECOMMEND or held is not None or at_s < known.guard.off_until_s:
-        known = replace(known, advice=found)
-        return known, Orders(known.force, happened=TunerEvent.RECOMMENDED, reason=held or found.verdict.reason)
+    if mode is TuningMode.RECOMMEND or blocked is not None or at_s < state.guard.off_until_s:
+        state = replace(state, advice=found)
+        return state, Orders(state.force, happened=TunerEvent.RECOMMENDED, reason=blocked or found.verdict.reason)
     loss = found.predicted / found.verdict.gain
     watched = before[-trial.MOST_BEFORE :] if reach is Reach.POOL and len(before) >= trial.LEAST_WINDOWS else ()
-    began = Trial(
+    new_trial = Trial(
         reach,
         found.before,
         found.after,
@@ -155,12 +155,12 @@ def proposed(
         force=watched,
         plain=found.plain,
     )
-    known = replace(known, trial=began, advice=None)
-    return known, _orders(known, began, at_s, now, TunerEvent.BEGAN, found.verdict.reason)
+    state = replace(state, trial=new_trial, advice=None)
+    return state, _orders(state, new_trial, at_s, now, TunerEvent.BEGAN, found.verdict.reason)
 
 
 def attempted(
-    known: TunerState,
+    state: TunerState,
     reach: Reach,
     at_s: float,
     now: Conditions,
@@ -168,70 +168,70 @@ def attempted(
     predicted: float,
     loss: float,
 ) -> tuple[TunerState, Orders]:
-    """A trial that somebody asked for, of knobs that are tuned or not; `predicted` is what the twin promises of the
-    `move` (before, after), 0 or less: nothing."""
+    """A requested trial, of any knobs; `predicted` is the gain of the `move` (before, after) that the twin predicts, 0
+    or less: none."""
     if reach is Reach.REPLICA and trial.canaries(now.ready) == 0:
         reach = Reach.POOL
-    began = Trial(reach, *move, predicted, loss, at_s)
-    known = replace(known, trial=began, advice=None)
-    return known, _orders(known, began, at_s, now, TunerEvent.BEGAN, "requested")
+    new_trial = Trial(reach, *move, predicted, loss, at_s)
+    state = replace(state, trial=new_trial, advice=None)
+    return state, _orders(state, new_trial, at_s, now, TunerEvent.BEGAN, "requested")
 
 
-def undone(known: TunerState, at_s: float, before: KnobValues) -> TunerState:
-    """What a person took back, or put in force: no trial survives it."""
-    return replace(known, force=before, trial=None, probation=None, advice=None, next_epoch_s=at_s + EPOCH_S)
+def undone(state: TunerState, at_s: float, before: KnobValues) -> TunerState:
+    """The state after a user has changed the values in force to `before`; a trial ends."""
+    return replace(state, force=before, trial=None, probation=None, advice=None, next_epoch_s=at_s + EPOCH_S)
 
 
-def _on_probation(known: TunerState, mode: TuningMode, tick: Tick) -> Probation | None:
-    """The probation after a tick; None when there is none, its time is over, or the tuner may do nothing by itself."""
-    watched = known.probation
+def _on_probation(state: TunerState, mode: TuningMode, tick: Tick) -> Probation | None:
+    """The probation after a tick; None: there is none, its time is over, or the tuner is off."""
+    watched = state.probation
     if watched is None or mode is TuningMode.OFF or tick.at_s >= watched.until_s:
         return None
-    return watched.seen(tick.at_s, tick.burn_force)
+    return watched.after_window(tick.at_s, tick.burn_force)
 
 
-def _promoted(known: TunerState, after: KnobValues, at_s: float) -> TunerState:
-    """With `after` in force, on probation. What is not proven is nothing to go back to, and what it burnt counts on."""
-    watched = Probation(known.force, 0.0) if known.probation is None else known.probation
+def _promoted(state: TunerState, after: KnobValues, at_s: float) -> TunerState:
+    """With `after` in force, on probation. A probation that runs goes on: its burn counts, and its safe values stay."""
+    watched = Probation(state.force, 0.0) if state.probation is None else state.probation
     watched = replace(watched, until_s=at_s + guard.PROBATION_S, burning=0)
-    return replace(known, force=after, probation=watched)
+    return replace(state, force=after, probation=watched)
 
 
-def _went_back(known: TunerState, watched: Probation, reason: str, at_s: float) -> tuple[TunerState, Orders]:
-    """Back over all that was promoted on probation; a trial of more of it ends too."""
-    known = replace(known, force=watched.before, probation=None, advice=None)
-    known = replace(known, guard=known.guard.rolled_back(at_s), search=_narrower(known.search, 0.0))
-    return _ended(known, at_s, TunerEvent.WENT_BACK, reason)
+def _went_back(state: TunerState, probation: Probation, reason: str, at_s: float) -> tuple[TunerState, Orders]:
+    """With the values before the probation in force again; a trial ends too."""
+    state = replace(state, force=probation.before, probation=None, advice=None)
+    state = replace(state, guard=state.guard.rolled_back(at_s), search=_narrower(state.search, 0.0))
+    return _ended(state, at_s, TunerEvent.WENT_BACK, reason)
 
 
 def _during(
-    known: TunerState, trying: Trial, mode: TuningMode, objective: Objective, tick: Tick
+    state: TunerState, trying: Trial, mode: TuningMode, objective: Objective, tick: Tick
 ) -> tuple[TunerState, Orders]:
-    """A tick of a trial: alarms first, then what freezes, then what it has shown."""
-    wrong = guard.alarm(objective, known.guard, tick.trying, tick.control)
-    if wrong is not None:
-        known = replace(known, guard=known.guard.rolled_back(tick.at_s), search=_narrower(known.search, 0.0))
-        return _ended(known, tick.at_s, TunerEvent.ROLLED_BACK, wrong)
-    stops = _stops(tick.conditions, mode)
-    if stops is not None:
-        return _ended(known, tick.at_s, TunerEvent.STOPPED, stops)
+    """A tick of a trial: alarms first, then reasons to stop it, then its estimate."""
+    alarm = guard.alarm(objective, state.guard, tick.trying, tick.control)
+    if alarm is not None:
+        state = replace(state, guard=state.guard.rolled_back(tick.at_s), search=_narrower(state.search, 0.0))
+        return _ended(state, tick.at_s, TunerEvent.ROLLED_BACK, alarm)
+    stop_reason = _stop_reason(tick.conditions, mode)
+    if stop_reason is not None:
+        return _ended(state, tick.at_s, TunerEvent.STOPPED, stop_reason)
     if tick.window is not None:
         ended_s = tick.at_s if tick.window_s is None else tick.window_s
-        trying = trying.seen(ended_s, tick.window, tick.beside)
-    known = replace(known, trial=trying)
-    # What is frozen is the decision, not the counting: to leave the hard minutes out would flatter what is tried.
-    finding = trial.judge(trying) if tick.window is not None and guard.frozen(tick.conditions) is None else None
-    if finding is None:
-        return known, _orders(known, trying, tick.at_s, tick.conditions)
+        trying = trying.with_window(ended_s, tick.window, tick.beside)
+    state = replace(state, trial=trying)
+    # Only the decision waits for good conditions, not the counting: without bad minutes the estimate would be biased.
+    estimate = trial.judge(trying) if tick.window is not None and guard.frozen(tick.conditions) is None else None
+    if estimate is None:
+        return state, _orders(state, trying, tick.at_s, tick.conditions)
     if trying.predicted > 0:
-        known = replace(known, search=_narrower(known.search, finding.realised / trying.predicted))
-    if finding.promoted:
-        return _ended(_promoted(known, trying.after, tick.at_s), tick.at_s, TunerEvent.PROMOTED, finding.reason)
-    return _ended(known, tick.at_s, TunerEvent.REJECTED, finding.reason)
+        state = replace(state, search=_narrower(state.search, estimate.realised / trying.predicted))
+    if estimate.promoted:
+        return _ended(_promoted(state, trying.after, tick.at_s), tick.at_s, TunerEvent.PROMOTED, estimate.reason)
+    return _ended(state, tick.at_s, TunerEvent.REJECTED, estimate.reason)
 
 
-def _stops(now: Conditions, mode: TuningMode) -> str | None:
-    """What ends a trial without blaming it."""
+def _stop_reason(now: Conditions, mode: TuningMode) -> str | None:
+    """Why a trial ends without being at fault; None: it goes on."""
     if mode is not TuningMode.AUTO:
         return f"the mode is {mode}"
     unknown = now.burn is None or now.calls is None
@@ -240,13 +240,13 @@ def _stops(now: Conditions, mode: TuningMode) -> str | None:
     return None
 
 
-def _ended(known: TunerState, at_s: float, happened: TunerEvent, reason: str) -> tuple[TunerState, Orders]:
-    known = replace(known, trial=None, next_epoch_s=at_s)
-    return known, Orders(known.force, happened=happened, reason=reason)
+def _ended(state: TunerState, at_s: float, happened: TunerEvent, reason: str) -> tuple[TunerState, Orders]:
+    state = replace(state, trial=None, next_epoch_s=at_s)
+    return state, Orders(state.force, happened=happened, reason=reason)
 
 
 def _orders(
-    known: TunerState,
+    state: TunerState,
     trying: Trial,
     at_s: float,
     now: Conditions,
@@ -254,8 +254,8 @@ def _orders(
     reason: str = "",
 ) -> Orders:
     if trying.reach is Reach.REPLICA:
-        return Orders(known.force, trying.after, trial.canaries(now.ready), False, happened, reason)
-    pool = trying.after if trying.trying(at_s) else known.force
+        return Orders(state.force, trying.after, trial.canaries(now.ready), False, happened, reason)
+    pool = trying.after if trying.trying(at_s) else state.force
     return Orders(pool, None, 0, False, happened, reason)
 
 
@@ -263,12 +263,12 @@ def _narrower(search: Search, ratio: float) -> Search:
     return replace(search, trust=widened(search.trust, ratio))
 
 
-def _watch(known: TunerState, tick: Tick) -> tuple[TunerState, str | None]:
-    """The figures under watch; a drift wakes a search that had stopped."""
-    before = dict(known.watched)
+def _watch(state: TunerState, tick: Tick) -> tuple[TunerState, str | None]:
+    """Update the watched figures; a drift restarts a search that had stopped."""
+    before = dict(state.watched)
     after = {name: before.get(name, DriftWatch()).after(value) for name, value in tick.ground}
     drifted = next((name for name, watch in after.items() if watch.drifted), None)
-    known = replace(known, watched=tuple({**before, **after}.items()))
+    state = replace(state, watched=tuple({**before, **after}.items()))
     if drifted is not None:
-        known = replace(known, search=replace(known.search, still=0), next_epoch_s=min(known.next_epoch_s, tick.at_s))
-    return known, drifted
+        state = replace(state, search=replace(state.search, still=0), next_epoch_s=min(state.next_epoch_s, tick.at_s))
+    return state, drifted

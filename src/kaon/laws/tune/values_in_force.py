@@ -1,83 +1,97 @@
-"""What is in force, what was before it, and each change of a `TuningStatus`, by hand or by the tuner. Pure.
+"""The values in force, earlier ones, and each change of a `TuningStatus`, by a user's command or by the tuner. Pure.
 
-A change of what is in force ends all that was said of what was in force before: a trial, a wish to try something, a
-recommendation. Nothing else has to be taken back.
+A change of the values in force ends what refers to the earlier ones: a trial, a request for one, a recommendation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+
 from kaon.laws.tune.guard import PROBATION_S
 from kaon.types.knobs import KnobValues
-from kaon.types.tuning import ProbationStatus, Reach, TrialStatus, TuningStatus
+from kaon.types.tuning import ProbationStatus, Reach, TrialStatus, TunerAction, TunerCommand, TuningStatus
 
 MOST_BEFORE = 10
 
 
 def in_force(status: TuningStatus, now_s: float) -> KnobValues:
-    """What the whole pool goes by now, the scaling law included: the safe values, or those of a turn that is on."""
+    """The values of the whole pool and of the scaling law now: the safe ones, or those of the trial's current turn."""
     turn = _turn(status, now_s)
     return {**status.values, **turn.after} if turn else status.values
 
 
 def next_change(status: TuningStatus, now_s: float) -> float | None:
-    """When `in_force` becomes another by the passing of time alone; None: never."""
+    """When `in_force` changes by the passing of time alone; None: never."""
     turn = _turn(status, now_s)
     return turn.until if turn else None
 
 
-def put(was: TuningStatus, values: KnobValues, at_s: float, by: str = "") -> TuningStatus:
-    """`values` in force, others as they are; what was in force can be had back. `by` is a key; empty: the tuner."""
-    before = (*was.before, was.values)[-MOST_BEFORE:]
-    return _changed(was, {**was.values, **values}, before, at_s, by)
+def pending(status: TuningStatus, commands: Iterable[TunerCommand]) -> tuple[TunerCommand, ...]:
+    """The commands that are not carried out."""
+    return tuple(command for command in commands if command.id > status.command)
 
 
-def promoted(was: TuningStatus, values: KnobValues, at_s: float) -> TuningStatus:
-    """What a trial proved in force, on probation; over all that is on it already one goes back at once."""
-    safe = was.values if was.probation is None else was.probation.safe
+def commanded(status: TuningStatus, commands: Iterable[TunerCommand]) -> TuningStatus:
+    """The status after all pending commands."""
+    return reduce(_carried_out, pending(status, commands), status)
+
+
+def undo(status: TuningStatus) -> tuple[TunerAction, KnobValues] | None:
+    """What a user's undo means: it ends a trial or the request for one, or else restores values; None: neither."""
+    if status.trial is not None or status.asked is not None:
+        return TunerAction.END, {}
+    return (TunerAction.RESTORE, status.before[-1]) if status.before else None
+
+
+def put(status: TuningStatus, values: KnobValues, at_s: float, by: str = "") -> TuningStatus:
+    """`values` in force, others as they are. `by` is the name of a key; empty: the tuner."""
+    before = (*status.before, status.values)[-MOST_BEFORE:]
+    return _changed(status, {**status.values, **values}, before, at_s, by)
+
+
+def promoted(status: TuningStatus, values: KnobValues, at_s: float) -> TuningStatus:
+    """The values of a trial in force, on probation. All values on probation are rolled back together."""
+    safe = status.values if status.probation is None else status.probation.safe
     probation = ProbationStatus(safe=safe, until=at_s + PROBATION_S)
-    return put(was, values, at_s).model_copy(update={"probation": probation})
+    return put(status, values, at_s).model_copy(update={"probation": probation})
 
 
-def returned(was: TuningStatus, at_s: float) -> TuningStatus:
-    """What was safe before what is on probation, which cannot be had back; where nothing is, it stays as it is."""
-    if was.probation is None:
-        return was
-    safe = was.probation.safe
-    newest = max((i for i, values in enumerate(was.before) if values == safe), default=len(was.before))
-    return _changed(was, safe, was.before[:newest], at_s, "")
+def returned(status: TuningStatus, at_s: float) -> TuningStatus:
+    """The values before those on probation in force again; unchanged where none are."""
+    return status if status.probation is None else _restored(status, status.probation.safe, at_s, "")
 
 
-def undoes(was: TuningStatus) -> bool:
-    """Whether there is anything to take back."""
-    return bool(was.before) or was.trial is not None or was.asked is not None
+def _carried_out(status: TuningStatus, command: TunerCommand) -> TuningStatus:
+    match command.action:
+        case TunerAction.SET:
+            status = put(status, command.values, command.at, command.by)
+        case TunerAction.RESTORE:
+            status = _restored(status, command.values, command.at, command.by)
+        case TunerAction.TRY:
+            status = status.model_copy(update={"asked": command.values, "asked_by": command.by})
+        case TunerAction.END:
+            status = status.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
+    return status.model_copy(update={"command": command.id})
 
 
-def undone(was: TuningStatus, at_s: float, by: str = "") -> TuningStatus:
-    """A trial, or the wish for one, ended; where there is none, what was in force before.
-
-    Raises `IndexError` where there is nothing to take back.
-    """
-    if was.trial is not None or was.asked is not None:
-        return was.model_copy(update={"trial": None, "asked": None, "asked_by": ""})
-    return _changed(was, was.before[-1], was.before[:-1], at_s, by)
-
-
-def asked(was: TuningStatus, values: KnobValues, by: str) -> TuningStatus:
-    """The wish of the key `by` that `values` be tried."""
-    return was.model_copy(update={"asked": values, "asked_by": by})
+def _restored(status: TuningStatus, values: KnobValues, at_s: float, by: str) -> TuningStatus:
+    """Earlier values in force again; later ones are forgotten."""
+    newest = max((i for i, earlier in enumerate(status.before) if earlier == values), default=len(status.before))
+    return _changed(status, values, status.before[:newest], at_s, by)
 
 
 def _turn(status: TuningStatus, now_s: float) -> TrialStatus | None:
-    """A switchback whose turn is on, and not over."""
+    """The switchback of which the tried values' turn is now."""
     trial = status.trial
     on = trial is not None and trial.reach is Reach.POOL and trial.trying and now_s < trial.until
     return trial if on else None
 
 
 def _changed(
-    was: TuningStatus, values: KnobValues, before: tuple[KnobValues, ...], at_s: float, by: str
+    status: TuningStatus, values: KnobValues, before: tuple[KnobValues, ...], at_s: float, by: str
 ) -> TuningStatus:
-    return was.model_copy(
+    return status.model_copy(
         update={
             "values": values,
             "before": before,

@@ -1,4 +1,4 @@
-"""Every kind there is: a module of this package is the declaration of one, as its `KIND`."""
+"""All kinds: each module of this package declares one, as its `KIND`."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def kind_named(word: str) -> Kind:
         if word.lower() in (kind.name, kind.plural, *kind.short):
             return kind
     names = ", ".join(kind.name for kind in open_)
-    known = [name for kind in open_ for name in (kind.name, kind.plural)]
-    raise InvalidInput(f"Kind '{word[:80]}' does not exist.", hint=f"{did_you_mean(word, known)}Kinds: {names}.")
+    names_ = [name for kind in open_ for name in (kind.name, kind.plural)]
+    raise InvalidInput(f"Kind '{word[:80]}' does not exist.", hint=f"{did_you_mean(word, names_)}Kinds: {names}.")

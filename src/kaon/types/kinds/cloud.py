@@ -39,7 +39,7 @@ def _health(cloud: CloudView) -> str:
 
 
 def capacity(cloud: CloudView) -> str:
-    """What is used of what there is, like '1.5/32 cpu, 0.3/15.6 GiB'; '-' where the place cannot say."""
+    """Used and available resources, like '1.5/32 cpu, 0.3/15.6 GiB'; '-' where they are unknown."""
     used, free = cloud.place.used, cloud.place.free
     if used is None or free is None:
         return "-"

@@ -11,32 +11,31 @@ from kaon.types.resource import Resource
 
 
 class DeploymentView(Resource[DeploymentSpec, DeploymentStatus]):
-    """A deployment, with what people ask first."""
+    """A deployment, with a summary of its state."""
 
     url: str = Field(description="Where it answers.")
-    state: RolloutState = Field(description="Of the spec as it is now: never that of a spec before it.")
+    state: RolloutState = Field(description="State of the current spec, never of an earlier one.")
     reason: str = ""
     ready: int = Field(description="Replicas that are ready.")
-    replicas: int = Field(description="Replicas that there should be now.")
+    replicas: int = Field(description="Desired replicas now.")
     revision: int | None = Field(description="The revision that serves.")
 
 
 def at_rest(deployment: DeploymentView) -> str:
-    """In a word why a deployment has no replicas when all is well; empty when it has some, or should."""
+    """One word for a deployment that has no replicas and needs none; empty for others."""
     if deployment.state is not RolloutState.STABLE or deployment.replicas:
         return ""
     return "Off" if deployment.spec.scaling.max == 0 else "Idle"
 
 
 def tuned(deployment: DeploymentView) -> str:
-    """In a word what its tuner has to say: that it tries something, or knows something better."""
+    """One word on its tuner: that a trial runs, or that it recommends other values."""
     tuning = deployment.status.tuning
     return "trying" if tuning.trial else "tunable" if tuning.recommended else ""
 
 
 def left_out(deployment: DeploymentView) -> str:
-    """In a word that something of it could not be planned or routed, or that nobody answers for it: `describe` and
-    `events` say what."""
+    """One word on a bad condition, such as a part that could not be planned or routed; `describe` has the reason."""
     bad = {c.type for c in deployment.status.conditions if c.bad}
     return next((word for name, word in _LEFT_OUT if name in bad), "")
 

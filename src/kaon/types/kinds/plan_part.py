@@ -1,4 +1,4 @@
-"""The kind plan_part: what a plan says of one deployment. It is the platform's own and has no verbs."""
+"""The kind plan_part: the part of one deployment in a plan. It is internal and has no verbs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kaon.types.plan import PlanPartSpec, PlanPartStatus
 KIND = Kind(
     name="plan_part",
     plural="plan_parts",
-    summary="What a plan says of one deployment.",
+    summary="The part of one deployment in a plan.",
     scope=Scope.PLATFORM,
     spec=PlanPartSpec,
     status=PlanPartStatus,

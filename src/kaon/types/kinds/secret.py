@@ -20,7 +20,7 @@ class SecretView(Model):
     updated_at: float
     used_by: list[str] = Field(default_factory=list, description="Deployments that get it.")
     kept_by: list[str] = Field(
-        default_factory=list, description="Revisions, as 'name revision 3', that need it only if somebody goes back."
+        default_factory=list, description="Revisions, as 'name revision 3', that need it only after an undo."
     )
 
 

@@ -46,7 +46,7 @@ def test_there_are_only_those_that_can_matter() -> None:
     assert list(knobs(service(endpoint(EndpointKind.STREAM)), Scaling())) == []
 
 
-def test_what_only_people_set_ends_where_the_class_says() -> None:
+def test_knobs_that_only_users_set_have_the_limits_of_the_class() -> None:
     found = knobs(service(endpoint(batch=Batch(max_wait_s=0.05)), endpoint(at_once=4)), Scaling())
     wait, at_once = found["max_wait_s"], found["concurrency"]
     assert (wait.low, wait.high, wait.usual, wait.tuned) == (0, 0.05, 0.05, False)

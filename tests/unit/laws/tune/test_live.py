@@ -163,7 +163,7 @@ def outcomes(gain: float, promised: float, waver: float, reach: Reach, lives: in
         for minute in range(2, 200):
             beside = window(gain, promised if reach is Reach.POOL else 0.0)
             here = beside if tried.trying(60.0 * minute - 1) else window(0.0, 0.0)
-            tried = tried.seen(60.0 * minute, here, beside if reach is Reach.REPLICA else None)
+            tried = tried.with_window(60.0 * minute, here, beside if reach is Reach.REPLICA else None)
             finding = trial.judge(tried)
             if finding is not None:
                 break
@@ -407,7 +407,7 @@ def test_three_rollbacks_in_an_hour_switch_it_off_for_six() -> None:
     assert known.rolled_back(3601.0).off_until_s == 0
 
 
-def test_switched_off_it_asks_for_no_epoch_until_the_time_is_over() -> None:
+def test_while_paused_there_is_no_epoch_until_the_time_is_over() -> None:
     state = TunerState(BEFORE, guard=TunerGuard(off_until_s=1000.0))
     state, orders = tuner.step(state, TuningMode.AUTO, OBJECTIVE, Tick(500.0, WELL))
     assert not orders.epoch
@@ -518,7 +518,7 @@ def test_drift_is_a_lasting_change_and_not_one_wild_value() -> None:
 
 @pytest.mark.parametrize("after", [POOL, REPLICA])
 @pytest.mark.parametrize(("tried", "outcome"), [(1.8, TunerEvent.PROMOTED), (2.3, TunerEvent.REJECTED)])
-def test_what_somebody_asks_for_without_a_promise_proves_itself_by_live_windows_alone(
+def test_a_requested_trial_without_a_prediction_is_judged_by_live_windows_alone(
     after: KnobValues, tried: float, outcome: TunerEvent
 ) -> None:
     state, orders = tuner.attempted(

@@ -86,7 +86,7 @@ def test_batches_of_a_sample_over_two_steps_are_shared_and_counted_whole() -> No
     assert (first.count, both.count, both.rows) == (3, 4, 9)
 
 
-def test_older_minutes_fill_what_is_not_known_and_nothing_else() -> None:
+def test_older_minutes_fill_unknown_ones_only() -> None:
     past = filled([1] * 120)
     first = round(NOW) // 60
     past.minutes([(NOW - 60, 30), (NOW - 60, 12), (NOW + 60, 999), (NOW - 60 * WEEK_MINUTES, 5)])
@@ -113,12 +113,12 @@ def test_a_copy_stays_as_it_is() -> None:
 
 def test_an_episode_begins_at_the_last_snapshot_before_it() -> None:
     past = filled([1] * 700)
-    assert past.begun(NOW) is None
+    assert past.snapshot_at(NOW) is None
     for at_s in (NOW, NOW + 300, NOW + 600):
         past.snapshot(at_s, 3, at_s)
-    found = past.begun(NOW + 400)
+    found = past.snapshot_at(NOW + 400)
     assert found is not None
-    assert (found.state, past.begun(NOW - 50)) == (NOW + 300, past.snapshots[0])
+    assert (found.state, past.snapshot_at(NOW - 50)) == (NOW + 300, past.snapshots[0])
     stretch = past.stretch(found, NOW + 420)
     assert (stretch.begin_s, stretch.until_s, stretch.ready, len(stretch.counts)) == (NOW + 300, NOW + 420, 3, 120)
 
