@@ -78,6 +78,7 @@ chaos: .venv/.dev ## the fault tests with many more kills: about an hour
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_tuning_faults.py
 	KAON_CHAOS=100 $(BIN)/pytest tests/integration/test_store_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest -n 2 tests/properties
+	KAON_CHAOS=5 $(BIN)/pytest tests/integration/agent/test_job_faults.py
 	KAON_CHAOS=1 $(BIN)/pytest tests/e2e/test_canary.py tests/e2e/test_overload.py tests/integration/edge tests/integration/agent
 
 .PHONY: help install develop lock lint format docs run test test-browser test-runtime-lowest openapi words chaos
@@ -110,6 +111,11 @@ bench-overload: .venv/.dev ## three times more than can be served, from callers 
 	@$(BIN)/python -m benchmarks.overload
 
 .PHONY: bench-overload
+
+bench-data: .venv/.dev ## push and mount of datasets beside rclone: 10,000 small files, one of 2 GB; QUICK=1
+	@$(BIN)/python -m benchmarks.data
+
+.PHONY: bench-data
 
 bench-canary: .venv/.dev ## a canary's test: false alarms, calls until a bad one is found, cost of a look; QUICK=1
 	@$(BIN)/python -m benchmarks.canary

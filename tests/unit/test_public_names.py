@@ -5,9 +5,9 @@ import kaon
 
 NAMES = [
     "AsyncClient", "Audio", "Batch", "Client", "Conflict", "Dataset", "File", "Forbidden", "Image", "InvalidInput",
-    "ItemError", "KaonError", "NotFound", "Objective", "Output", "Request", "Resources", "Response",
-    "TooManyRequests", "Unavailable", "WebSocket", "data_dir", "endpoint", "job", "local", "on_start", "on_stop",
-    "progress", "service", "use",
+    "ItemError", "JobFailed", "JobHandle", "KaonError", "NotFound", "Objective", "Output", "Request", "Resources",
+    "Response", "TooManyRequests", "Unavailable", "WebSocket", "data_dir", "endpoint", "job", "local", "on_start",
+    "on_stop", "progress", "service", "submit", "submitted", "use",
 ]  # fmt: skip
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
-import tempfile
+import shutil
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +22,7 @@ from pydantic import TypeAdapter
 
 from kaon.agent.plan_file import PlanReader
 from kaon.agent.ports import AgentCall
-from kaon.errors import Unavailable, from_problem
+from kaon.errors import DiskFull, Unavailable, from_problem
 from kaon.types.hosts import uses_tls
 from kaon.types.job import AttemptEnd, AttemptNews
 from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
@@ -32,6 +34,9 @@ _UPLOADED_S = 120.0
 _ENDED_S = 60.0
 """How long it may take to publish what an attempt has made."""
 _CHUNK_BYTES = 2**20
+_PART = ".part"
+_PART_S = 86_400.0
+"""How long an interrupted download can be continued by another agent."""
 _T = TypeVar("_T")
 _SECRETS = TypeAdapter(dict[str, str])
 
@@ -89,7 +94,7 @@ class ControlPlaneClient:
             self._swept = True
             await asyncio.to_thread(_sweep, self._folder)
         file = self._folder / f"{digest.removeprefix('sha256:')}.tar.gz"
-        await self._download(f"/artifacts/{digest}", file)
+        await self._download(f"/artifacts/{digest}", file, digest)
         return file
 
     async def secrets(self, replica: str) -> dict[str, str]:
@@ -145,20 +150,29 @@ class ControlPlaneClient:
             answer = await self._client.get(path, params=query, headers=headers, timeout=wait_s + _TIMEOUT_S)
         return _check(answer)
 
-    async def _download(self, path: str, target: Path) -> None:
-        """Write the answer's body to a new file and rename it to `target`, so that `target` is never incomplete."""
-        descriptor, new = tempfile.mkstemp(dir=self._folder, prefix=".")
-        try:
-            with _unavailable(), os.fdopen(descriptor, "wb") as file:
-                async with self._client.stream("GET", path) as answer:
-                    if answer.is_error:
-                        await answer.aread()
-                    _check(answer)
-                    async for chunk in answer.aiter_raw():
-                        file.write(chunk)
-            os.replace(new, target)
-        finally:
-            Path(new).unlink(missing_ok=True)
+    async def _download(self, path: str, target: Path, digest: str) -> None:
+        """Write the answer's body beside `target` and rename it into place: an existing target is complete.
+
+        What a cut download left is continued by the next call. Raises `DiskFull` before a body is read that does not
+        fit.
+        """
+        part = target.with_name(f"{target.name}{_PART}")
+        offset = part.stat().st_size if part.exists() else 0
+        headers = {"range": f"bytes={offset}-"} if offset else {}
+        with _unavailable():
+            async with self._client.stream("GET", path, headers=headers) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                _check(answer)
+                is_continued = answer.status_code == 206
+                _check_space(self._folder, int(answer.headers.get("content-length", 0)))
+                with part.open("ab" if is_continued else "wb") as file:
+                    async for chunk in answer.aiter_raw(_CHUNK_BYTES):
+                        await asyncio.to_thread(file.write, chunk)
+        if is_continued and await asyncio.to_thread(_digest_of, part) != digest:
+            part.unlink()
+            raise Unavailable("The artifact's download was continued and does not have its digest; it begins anew.")
+        os.replace(part, target)
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:
@@ -174,11 +188,26 @@ def _missing(content: bytes) -> list[str]:
 
 
 def _sweep(folder: Path) -> None:
-    """Make the folder, or delete what a killed agent left in it."""
+    """Make the folder, or delete what an earlier agent left in it, except for recent downloads to continue."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    oldest = time.time() - _PART_S
     for file in folder.iterdir():
-        if file.is_file():
+        if file.is_file() and not (file.name.endswith(_PART) and file.stat().st_mtime > oldest):
             file.unlink(missing_ok=True)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(
+            f"The artifact has {needed:,} bytes more, and the disk of {folder} has {free:,} free.",
+            hint="Make room: kaon gc",
+        )
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
 
 
 _JSON = {"content-type": "application/json"}

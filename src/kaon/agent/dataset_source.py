@@ -15,7 +15,7 @@ _CHUNK_BYTES = 2**18
 
 
 class DatasetSource:
-    """A `DatasetOrigin`: the versions that the plan of one cloud names."""
+    """A `VersionSource`: the versions that the plan of one cloud names."""
 
     def __init__(self, url: str, key: str, cloud: str, *, socket: Path | None = None) -> None:
         """`url` is the control plane's, `socket` its unix socket when it is here."""
@@ -32,11 +32,11 @@ class DatasetSource:
         self._client.close()
 
     def manifest(self, digest: str) -> bytes:
-        """See `DatasetOrigin`."""
+        """See `VersionSource`."""
         return b"".join(self.stream(f"/{digest}"))
 
     def files_of(self, digest: str) -> PlannedFiles:
-        """See `DatasetOrigin`."""
+        """See `VersionSource`."""
         return PlannedFiles(self, digest)
 
     def stream(self, path: str, **query: int) -> Iterator[bytes]:

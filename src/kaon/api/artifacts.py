@@ -26,16 +26,18 @@ from kaon.build.archive import head_bytes, read_head, read_manifest
 from kaon.build.limits import ArtifactLimits, limits_of
 from kaon.errors import Conflict, DiskFull, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable, UnreadableRow
 from kaon.store.garbage import discard
-from kaon.store.writes import Create, Delete, Write
+from kaon.store.writes import Create, Delete, RecordAudit, RecordEvents, Write
 from kaon.types.artifact import ArtifactSpec, Manifest
 from kaon.types.deployment import templates_of
 from kaon.types.etag import etag
+from kaon.types.event import Event
 from kaon.types.key import Right
 from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.resource import Artifact, Deployment, Revision, Unreadable
 
 _CHUNK_BYTES = 2**18
+_PICKLES_SHOWN = 10
 router = AuthorizedRouter("/workspaces/{ws}/artifacts", tag="artifacts")
 
 
@@ -210,10 +212,30 @@ async def _keep(
             raise Unavailable("The artifact was deleted during the upload.", hint="Upload it again.", retry_after_s=1)
         try:
             change = Create("artifact", ws, digest, spec)
-            [made] = await context.store.write(audit.with_record(context, caller, change))
-            return made, True
+            writes = audit.with_record(context, caller, change)
+            written = await context.store.write([*writes, *_pickles_noted(context, caller, change, spec)])
+            return written[0], True
         except Conflict:  # two uploads of the same bytes
             return await context.store.get("artifact", ws, digest), False
+
+
+def _pickles_noted(context: ApiContext, caller: Caller, change: Create, spec: ArtifactSpec) -> list[Write]:
+    """A record of the verb `allow-pickle`, and an event with the files, for an artifact with pickles."""
+    pickles = spec.manifest.pickles
+    if not pickles:
+        return []
+    shown = ", ".join(pickles[:_PICKLES_SHOWN]) + (" ..." if len(pickles) > _PICKLES_SHOWN else "")
+    upload = audit.record_of(context, caller, change)
+    event = Event(
+        at=upload.at,
+        workspace=upload.workspace,
+        kind="artifact",
+        name=spec.digest,
+        uid=upload.uid,
+        reason="PicklesPacked",
+        message=f"The artifact has pickles, and loading one runs the code in it: {shown}. By key '{caller.name}'.",
+    )
+    return [RecordAudit([upload.model_copy(update={"verb": "allow-pickle"})]), RecordEvents([event])]
 
 
 async def _users(context: ApiContext, ws: str, digest: str) -> list[str]:

@@ -17,6 +17,7 @@ from kaon.types.job import JobRequest
 from kaon.types.key import IDENTITY_PREFIX, Right
 from kaon.types.resource import Artifact, Deployment, Unreadable
 from kaon.types.route import RESERVED
+from kaon.types.service import runs_alone
 
 IDENTITY_VARIABLE = "KAON_KEY"
 _LONGEST_VALUE = 65_536
@@ -71,7 +72,8 @@ async def check_spec(
     before = () if current is None else templates_of(current.spec)
     for place, template in enumerate(templates_of(spec)):
         is_new = before[place : place + 1] != (template,)  # promoting a shadow deploys its template
-        await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        artifact = await _check_template(store, caller, workspace, template, current, is_new=is_new)
+        check_alone(spec, template, artifact)
         if now is not None and is_new:
             await _keep_artifact(store, workspace, template.artifact, now)
             for version in mounted(template):
@@ -96,7 +98,7 @@ def with_dataset_versions(snapshot: Snapshot, workspace: str, spec: DeploymentSp
 
 async def _check_template(
     store: Store, caller: Caller, workspace: str, template: Template, current: Deployment | None, *, is_new: bool
-) -> None:
+) -> Artifact:
     check_variables(template)
     artifact = await store.find("artifact", workspace, template.artifact)
     if artifact is None:
@@ -116,6 +118,7 @@ async def _check_template(
             raise Unprocessable(
                 f"There is no secret '{secret}' in workspace '{workspace}'.", hint=f"Set it: kaon secret set {secret}"
             )
+    return artifact
 
 
 async def _keep_artifact(store: Store, workspace: str, digest: str, now: float) -> None:
@@ -221,6 +224,24 @@ def _check_use_of_secrets(caller: Caller, template: Template, current: Deploymen
         raise Forbidden(
             "This key is for some deployments only and cannot give them other secrets of the workspace.",
             hint="Use a key for the whole workspace.",
+        )
+
+
+def check_alone(spec: DeploymentSpec, template: Template, artifact: Artifact) -> None:
+    """Raises `Unprocessable` for a second replica, a canary or a shadow of a service whose state is in a folder."""
+    service = artifact.spec.manifest.service
+    if not runs_alone(service, template.env.keys() | template.secrets.keys()):
+        return
+    beside = {
+        f"{spec.scaling.max} replicas": spec.scaling.max > 1,
+        "a canary": spec.rollout.canary is not None,
+        "a shadow": spec.shadow is not None,
+    }
+    if wants := [what for what, is_wanted in beside.items() if is_wanted]:
+        raise Unprocessable(
+            f"'{service.name}' keeps its state in a folder, so only one replica may run; the spec has {wants[0]}.",
+            hint="Set --replicas 1, no canary and no shadow; or keep the state in a database server: "
+            "--secret DATABASE_URL=NAME with state='database'.",
         )
 
 

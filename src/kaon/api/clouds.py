@@ -6,6 +6,8 @@ An agent gets only what the current plan of its cloud names: those artifacts, th
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Path, Query, Response
@@ -119,21 +121,45 @@ async def post_traffic(cloud: CloudParam, body: Traffic, context: WithContext) -
     "/{cloud}/artifacts/{digest}",
     right=Right.AGENT,
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={
+        200: {"content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}}},
+        206: {"description": "The bytes from the range's start on."},
+    },
 )
 async def get_artifact_bytes(
-    cloud: CloudParam, digest: Annotated[Digest, Path()], context: WithContext
+    cloud: CloudParam, digest: Annotated[Digest, Path()], request: Request, context: WithContext
 ) -> StreamingResponse:
-    """An artifact's bytes, for a replica or attempt of the current plan."""
+    """An artifact's bytes, for a replica or attempt of the current plan; with `Range: bytes=N-` those from N on."""
     named = [r for r in _workloads(context, cloud) if r.artifact == digest]
     artifact = context.snapshot.find("artifact", named[0].workspace, digest) if named else None
     if artifact is None or not await context.blobs.has(digest):
         raise NotFound(f"There is no artifact '{digest}' for this cloud.")
+    size = artifact.spec.size_bytes
+    offset = _range_start(request.headers.get("range", ""), size)
+    headers = {"content-length": str(size - offset)}
+    if offset:
+        headers["content-range"] = f"bytes {offset}-{size - 1}/{size}"
     return StreamingResponse(
-        context.blobs.read(digest),
+        _from_offset(context.blobs.read(digest), offset),
+        status_code=206 if offset else 200,
         media_type="application/gzip",
-        headers={"content-length": str(artifact.spec.size_bytes)},
+        headers=headers,
     )
+
+
+def _range_start(header: str, size: int) -> int:
+    """Where a range starts that has no end; other ranges are answered with all bytes, as RFC 9110 allows."""
+    match = re.fullmatch(r"bytes=(\d{1,16})-", header)
+    start = int(match.group(1)) if match else 0
+    return start if start <= size else 0
+
+
+async def _from_offset(chunks: AsyncIterator[bytes], offset: int) -> AsyncIterator[bytes]:
+    """The bytes from `offset` on; those before are read, so that the digest is checked."""
+    async for chunk in chunks:
+        if offset < len(chunk):
+            yield chunk[offset:]
+        offset = max(0, offset - len(chunk))
 
 
 @router.get("/{cloud}/replicas/{id}/secrets", right=Right.AGENT)

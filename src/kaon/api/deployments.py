@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kaon.api import audit, edits
 from kaon.api.authorizer import deployment_not_found
-from kaon.api.checks import check_hosts, check_name, check_spec, may_own, with_dataset_versions
+from kaon.api.checks import check_alone, check_hosts, check_name, check_spec, may_own, with_dataset_versions
 from kaon.api.collection import Collection
 from kaon.api.deployment_edit import WithEdit, owned
 from kaon.api.preconditions import check_precondition
@@ -104,7 +104,14 @@ async def scale_deployment(body: ScalingChange, edit: WithEdit) -> DeploymentVie
                 errors=[{"where": "scaling", "message": message} for message in messages],
             ) from None
 
-    return await edit.write_spec(scaled, "Scaled", lambda spec: f"To {spec.scaling.min}..{spec.scaling.max} replicas.")
+    async def check(_: Deployment, spec: DeploymentSpec) -> None:
+        artifact = edit.context.snapshot.find("artifact", edit.workspace, spec.template.artifact)
+        if artifact is not None:
+            check_alone(spec, spec.template, artifact)
+
+    return await edit.write_spec(
+        scaled, "Scaled", lambda spec: f"To {spec.scaling.min}..{spec.scaling.max} replicas.", check
+    )
 
 
 @router.post("/{deployment}/restart", right=Right.WRITE)

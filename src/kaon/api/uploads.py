@@ -42,13 +42,13 @@ from kaon.api.authorizer import workspace_not_found
 from kaon.api.context import ApiContext, WithCaller, WithContext, WorkspaceParam
 from kaon.api.keyring import Caller
 from kaon.api.router import AuthorizedRouter
-from kaon.api.views import UploadView
 from kaon.clock import Clock
 from kaon.errors import RequestTimeout
 from kaon.settings import Settings
 from kaon.store.uploads import UploadBounds, Uploads, UploadState
 from kaon.types.key import Right
 from kaon.types.model import Digest
+from kaon.types.upload import UploadView
 
 router = AuthorizedRouter("/workspaces/{ws}/uploads", tag="uploads")
 DigestParam = Annotated[Digest, PathParameter(description="The sha256 of all its bytes, as sha256:HEX.")]

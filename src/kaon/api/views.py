@@ -51,7 +51,6 @@ __all__ = [
     "SecretRequest",
     "SecretView",
     "UndoRequest",
-    "UploadView",
     "VersionRequest",
     "Whoami",
     "WorkspaceRequest",
@@ -62,14 +61,6 @@ T = TypeVar("T")
 
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$", max_length=500)]
 """One line without control characters, safe on a terminal."""
-
-
-class UploadView(Model):
-    """How far an upload is."""
-
-    digest: Digest
-    received_bytes: int = Field(default=0, description="Continue at this offset.")
-    is_complete: bool = Field(default=False, description="All bytes have arrived, and have this digest.")
 
 
 class UnreadableView(Model):

@@ -1,7 +1,9 @@
 """An artifact's bytes: how they are written, and how untrusted bytes are read.
 
 The format is a POSIX tar (ustar) in one gzip member, and only the narrow part of it that `pack` writes:
-regular files, sorted by path, owner 0, time 0, mode 0644 or 0755. That makes reading safe by construction.
+regular files, sorted by path, owner 0, time 0, mode 0644 or 0755; sizes from 8 GiB on in binary, as GNU tar has them.
+That makes reading safe by construction. Large files that hardly shrink, such as weights, are stored uncompressed.
+
 The manifest comes first and lists every file in order. The reader checks it (`kaon.build.limits`), *generates each
 header itself* from the manifest, and refuses the archive when a single byte differs. Links, devices, sparse
 files, pax overrides, odd numbers, odd checksums cannot be expressed, so none needs a rule of its own. Limits on sizes
@@ -20,28 +22,34 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from kaon.build.limits import DEFAULT_LIMITS, LOCK, ArtifactLimits, check_files, split_path
-from kaon.errors import BuildError, InvalidInput, TooLarge
-from kaon.types.artifact import MANIFEST, FileEntry, Manifest
+from kaon.build.limits import DEFAULT_LIMITS, LOCK, SOURCES, ArtifactLimits, check_files, split_path
+from kaon.errors import BuildError, DiskFull, InvalidInput, TooLarge
+from kaon.types.artifact import MANIFEST, Consent, FileEntry, Manifest
 from kaon.types.model import canonical_json, from_request
 
 _BLOCK = 512
 _CHUNK = 64 * 1024
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # deflate, no name, time zero, system unknown
 _END = bytes(2 * _BLOCK)
+_OCTAL_MAX = 8**11
+_STORED_FROM_BYTES = 16 * 2**20
+_STORED_RATIO = 0.8
+"""A large file whose samples shrink to no less than this is not compressed: it would take minutes and save little."""
+_SAMPLES, _LEVEL = 8, 6
 
 
-def _header(path: str, size: int, executable: bool) -> bytes:
+def tar_header(path: str, size: int, executable: bool) -> bytes:
     """The only valid header of a file with this path, size and mode."""
     prefix, name = split_path(path)
     mode = b"0000755" if executable else b"0000644"
-    head = name.ljust(100, b"\0") + mode + b"\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"00000000000\0"
+    length = b"%011o\0" % size if size < _OCTAL_MAX else b"\x80" + size.to_bytes(11, "big")
+    head = name.ljust(100, b"\0") + mode + b"\0" + b"0000000\0" * 2 + length + b"00000000000\0"
     tail = b"0" + bytes(100) + b"ustar\x0000" + bytes(80) + prefix.ljust(155, b"\0") + bytes(12)
     checksum = sum(head) + sum(tail) + 8 * ord(" ")
     return head + b"%06o\0 " % checksum + tail
@@ -61,9 +69,9 @@ def pack(
     check_files(manifest.files, limits)
     raw = canonical_json(manifest)
     gzip = _GzipWriter(out)
-    gzip.write(_header(MANIFEST, len(raw), False) + raw + _padding(len(raw)))
+    gzip.write(tar_header(MANIFEST, len(raw), False) + raw + _padding(len(raw)))
     for entry in manifest.files:
-        gzip.write(_header(entry.path, entry.size_bytes, entry.executable))
+        gzip.write(tar_header(entry.path, entry.size_bytes, entry.executable))
         _pack_file(entry, sources[entry.path], gzip)
     gzip.write(_END)
     gzip.finish()
@@ -73,13 +81,42 @@ def pack(
 def _pack_file(entry: FileEntry, source: Path | bytes, gzip: _GzipWriter) -> None:
     size, sha256 = 0, hashlib.sha256()
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        gzip.set_level(0 if _hardly_shrinks(file, entry.size_bytes) else _LEVEL)
         while chunk := file.read(_CHUNK):
             gzip.write(chunk)
             sha256.update(chunk)
             size += len(chunk)
     if (size, sha256.hexdigest()) != (entry.size_bytes, entry.sha256):
         raise BuildError(f"{entry.path} changed while the artifact was being built.", hint="Build again.")
+    gzip.set_level(_LEVEL)
     gzip.write(_padding(size))
+
+
+def packed_bytes(files: Iterable[Path]) -> int:
+    """How many bytes the files have in an artifact, without its manifest."""
+    with open(os.devnull, "wb") as nowhere:
+        gzip = _GzipWriter(nowhere)
+        for path in files:
+            with path.open("rb") as file:
+                gzip.set_level(0 if _hardly_shrinks(file, path.stat().st_size) else _LEVEL)
+                while chunk := file.read(_CHUNK):
+                    gzip.write(chunk)
+        gzip.finish()
+    return gzip.packed_bytes
+
+
+def _hardly_shrinks(file: BinaryIO, size: int) -> bool:
+    """Whether a file is large and samples of it cannot be compressed much. It is read from its start afterwards."""
+    if size < _STORED_FROM_BYTES:
+        return False
+    packed = total = 0
+    for n in range(_SAMPLES):
+        file.seek(n * (size - _CHUNK) // (_SAMPLES - 1))
+        sample = file.read(_CHUNK)
+        total += len(sample)
+        packed += len(zlib.compress(sample, 1))
+    file.seek(0)
+    return packed >= _STORED_RATIO * total
 
 
 def _padding(size: int) -> bytes:
@@ -91,14 +128,23 @@ class _GzipWriter:
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
-        self._deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self._level = _LEVEL
+        self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
         self._crc, self._size = 0, 0
+        self.packed_bytes = 0
         self.sha256 = hashlib.sha256()
         self._emit(_GZIP_HEADER)
 
     def _emit(self, data: bytes) -> None:
         self._out.write(data)
         self.sha256.update(data)
+        self.packed_bytes += len(data)
+
+    def set_level(self, level: int) -> None:
+        """Compress what follows by this level of zlib. What comes before ends at a byte and is not referred to."""
+        if level != self._level:
+            self._emit(self._deflate.flush(zlib.Z_FULL_FLUSH))
+            self._level, self._deflate = level, zlib.compressobj(level, zlib.DEFLATED, -15)
 
     def write(self, data: bytes) -> None:
         self._crc = zlib.crc32(data, self._crc)
@@ -147,7 +193,7 @@ def extract(
     """Unpack an artifact to the new folder `target`, read-only, and return its manifest.
 
     `target` appears only when everything is checked; an existing target is complete and stays unchanged.
-    Raises the same errors as `read_manifest`.
+    Raises the same errors as `read_manifest`, and `DiskFull`.
     """
     if (target / MANIFEST).is_file():
         return Manifest.model_validate_json((target / MANIFEST).read_bytes())
@@ -156,14 +202,28 @@ def extract(
     try:
         with _opened(archive) as file:
             reader = _Reader(file, limits)
+            _check_space(reader.manifest(), target.parent)
             for path, executable, content in reader.files():
                 _write_new(temporary / path, content, executable)
             manifest = reader.finish(digest)
         _seal(temporary)
         _move(temporary, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"The disk of {target.parent} is full.", hint="Make room: kaon gc") from None
+        raise
     finally:
         remove(temporary)
     return manifest
+
+
+def _check_space(manifest: Manifest, folder: Path) -> None:
+    needed, free = sum(entry.size_bytes for entry in manifest.files), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(
+            f"The artifact unpacks to {needed:,} bytes, and the disk of {folder} has {free:,} free.",
+            hint="Make room: kaon gc",
+        )
 
 
 def remove(folder: Path) -> None:
@@ -301,15 +361,15 @@ class _Reader:
     def __init__(self, file: BinaryIO, limits: ArtifactLimits, *, as_request: bool = False) -> None:
         """With `as_request` the manifest is untrusted, and unknown fields are refused."""
         self._inflater, self._limits, self._as_request = _Inflater(file, limits), limits, as_request
+        self._raw = b""
         self._manifest: Manifest | None = None
 
     def files(self) -> Iterator[tuple[str, bool, Iterator[bytes]]]:
         """(path, executable, content) of each file; read the content before the next file."""
-        raw = self._read_manifest()
-        yield MANIFEST, False, iter([raw])
+        yield MANIFEST, False, iter([self._read_manifest()])
         assert self._manifest is not None
         for entry in self._manifest.files:
-            if self._inflater.read(_BLOCK) != _header(entry.path, entry.size_bytes, entry.executable):
+            if self._inflater.read(_BLOCK) != tar_header(entry.path, entry.size_bytes, entry.executable):
                 raise InvalidInput(f"The artifact's header of {entry.path!r} does not match its manifest.")
             yield entry.path, entry.executable, self._checked(entry)
             self._pad(entry.size_bytes)
@@ -331,9 +391,15 @@ class _Reader:
         return self._manifest
 
     def _read_manifest(self) -> bytes:
+        """The manifest's bytes; read and checked once."""
+        if not self._raw:
+            self._raw = self._read_raw()
+        return self._raw
+
+    def _read_raw(self) -> bytes:
         header = self._inflater.read(_BLOCK)
         size = header[124:135]
-        if not size.isdigit() or set(size) > set(b"01234567") or header != _header(MANIFEST, int(size, 8), False):
+        if not size.isdigit() or set(size) > set(b"01234567") or header != tar_header(MANIFEST, int(size, 8), False):
             raise InvalidInput("The artifact does not start with its manifest.")
         if int(size, 8) > self._limits.manifest_bytes:
             raise TooLarge(f"The artifact's manifest is larger than {self._limits.manifest_bytes} bytes.")
@@ -357,6 +423,11 @@ class _Reader:
         locks = [entry.sha256 for entry in manifest.files if entry.path == LOCK]
         if locks != ([manifest.lock] if manifest.lock else []):
             raise InvalidInput("The artifact's requirements.lock does not match its manifest.")
+        sources = {entry.path for entry in manifest.files} if manifest.pickles else set()
+        if not all(SOURCES + path in sources for path in manifest.pickles):
+            raise InvalidInput("The artifact's manifest lists a pickle that is not in the artifact.")
+        if manifest.pickles and Consent.PICKLE not in manifest.allowed:
+            raise InvalidInput("The artifact has pickles that its builder did not allow.")
 
     def _checked(self, entry: FileEntry) -> Iterator[bytes]:
         sha256 = hashlib.sha256()

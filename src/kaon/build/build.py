@@ -6,6 +6,7 @@ make them differ, and a file that was left out is missed at build time already.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -22,17 +23,18 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from kaon.build import archive
-from kaon.build.collecting import LeftOut, PackedFiles, collect
+from kaon.build.collecting import LeftOut, PackedFiles, check, collect
 from kaon.build.environments import Environments, lock_hash
 from kaon.build.installer import clean_environment
 from kaon.build.limits import DEFAULT_LIMITS, LOCK, SOURCES, WHEELS, ArtifactLimits
 from kaon.build.locks import Lock, lock_for
+from kaon.build.marks import allows_pickle
 from kaon.build.requirements import read_requirements, sha256_of
 from kaon.build.sources import Target, find_target
 from kaon.errors import BuildError, InvalidInput, KaonError, TooLarge, from_problem
 from kaon.sdk import left_out
 from kaon.sdk.layout import own_modules, search_path
-from kaon.types.artifact import Consent, FileEntry, IgnoreFile, Manifest
+from kaon.types.artifact import PICKLES_MAX, Consent, FileEntry, IgnoreFile, Manifest
 from kaon.types.job import JobDeclaration
 from kaon.types.launch import EXIT_CONFIG
 from kaon.types.service import ServiceSpec
@@ -40,6 +42,7 @@ from kaon.version import __version__
 
 INSPECTION_TIMEOUT_S = 120.0
 _RESULT_BYTES_MAX = 64 * 2**20
+_LINKED_FROM_BYTES = 16 * 2**20
 _OUTPUT_BYTES_MAX = 64 * 2**10
 
 
@@ -73,6 +76,7 @@ def build(
     env: Mapping[str, str] = MappingProxyType({}),
     include: Sequence[str] = (),
     allow: Collection[Consent] = (),
+    require: Sequence[str] = (),
     python: Path | None = None,
     limits: ArtifactLimits = DEFAULT_LIMITS,
     on_progress: Callable[[str], None] = lambda _: None,
@@ -82,7 +86,8 @@ def build(
     NAME is a service's class or a job's function.
 
     `env` are the deployment's variables, set while the module is imported. `include` are paths or patterns of files
-    that are packed although a rule excludes them; `allow` permits what is refused by default. `environments` is the
+    that are packed although a rule excludes them; `allow` permits what is refused by default; `require` are further
+    requirements, such as extras and groups of the project. `environments` is the
     folder of environments, shared with the agent of this machine; `python` is used to inspect the class instead of one
     of these. `on_progress` is called with the current activity. Raises `BuildError`, and `InvalidInput` or `NotFound`
     when `target` is no class or job.
@@ -90,19 +95,25 @@ def build(
     found = find_target(target, folder)
     found = replace(found, include=(*found.include, *include))
     on_progress("collecting the sources")
-    collected = collect(found, allow_pickles=Consent.PICKLE in allow, limits=limits)
+    allowed = {*allow, *([Consent.PICKLE] if allows_pickle(found) else [])}
+    collected = collect(found, limits=limits)
+    check(collected, allow_pickles=Consent.PICKLE in allowed)
     _check_module(found, collected)
-    requirements = read_requirements(found)
+    requirements = read_requirements(found, require)
     with tempfile.TemporaryDirectory(prefix="kaon-build-") as work:
         on_progress("locking the requirements")
-        allow_sdist = Consent.SDIST in allow
+        allow_sdist = Consent.SDIST in allowed
         lock = lock_for(found, requirements, Path(work), allow_sdist=allow_sdist)
         stage = Path(work) / "src"
         files = _stage(found.root, collected, stage, limits)
         if python is None:
             on_progress("installing the requirements")
             python = Environments(environments).ensure(
-                lock.text, wheels=lock.folders, options=lock.options, allow_sdist=allow_sdist
+                lock.text,
+                wheels=lock.folders,
+                options=lock.options,
+                allow_sdist=allow_sdist,
+                progress=lambda activity: on_progress(f"the requirements, {activity}"),
             )
         on_progress("reading the class")
         facts = ProjectFacts(own_modules(search_path(found.root, found.file)), tuple(collected.ignore_files))
@@ -115,10 +126,11 @@ def build(
             jobs=jobs,
             files=tuple(files),
             lock=lock_hash(lock.text),
-            allowed=tuple(sorted(allow)),
+            allowed=tuple(sorted(allowed)),
+            pickles=tuple(collected.pickles[:PICKLES_MAX]),
             ignored=tuple(collected.ignore_files),
         )
-        return replace(_pack(manifest, lock, stage, out, limits), left_out=tuple(collected.left_out))
+        return replace(_pack(manifest, lock, stage, out, limits), left_out=collected.unexpected)
 
 
 def _check_module(target: Target, collected: PackedFiles) -> None:
@@ -233,18 +245,21 @@ def _as_build_error(error: KaonError) -> KaonError:
 
 
 def _stage(root: Path, collected: PackedFiles, stage: Path, limits: ArtifactLimits) -> list[FileEntry]:
-    """Copy the sources and return the entries of the copies."""
+    """Copy the sources and return the entries of the copies. Large files are linked: `pack` compares their hashes."""
     entries, left = [], limits.unpacked_bytes
     for relative, source in collected.files.items():
-        copy = stage / relative
-        left -= source.stat().st_size
+        copy, size = stage / relative, source.stat().st_size
+        left -= size
         if left < 0:
             raise BuildError(
-                f"The sources below {root} have more than {limits.unpacked_bytes} bytes.",
-                hint="Leave out unneeded files in .gitignore, or download large weights in the constructor.",
+                f"The sources below {root} have more than {limits.unpacked_bytes:,} bytes.",
+                hint="Leave out unneeded files in .gitignore, or raise KAON_LARGEST_ARTIFACT_BYTES.",
             )
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy, follow_symlinks=False)
+        if size < _LINKED_FROM_BYTES:
+            shutil.copyfile(source, copy, follow_symlinks=False)
+        else:
+            copy.symlink_to(source)
         entries.append(_described(SOURCES + relative, copy, executable=bool(source.stat().st_mode & 0o100)))
     return entries
 
@@ -277,6 +292,14 @@ def _pack(manifest: Manifest, lock: Lock, stage: Path, out: Path, limits: Artifa
             temporary.rename(path)
         except (InvalidInput, TooLarge) as error:
             raise _as_build_error(error) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            size = sum(entry.size_bytes for entry in manifest.files)
+            raise BuildError(
+                f"The disk of {out} is full; the files of the artifact have {size:,} bytes.",
+                hint="Make room there; for temporary files, TMPDIR is another place.",
+            ) from None
         finally:
             temporary.unlink(missing_ok=True)
     return Built(path=path, digest=digest, manifest=manifest, size_bytes=path.stat().st_size)

@@ -1,7 +1,8 @@
 """Decides which files of a project are packed, left out, or refused.
 
-Left out and reported: files that .gitignore excludes, and hidden files. Left out silently: files of tools (`.git`,
-virtual environments, caches), built packages, the platform's home. Any of them can be included by path or pattern.
+Left out and reported: files that .gitignore excludes, and hidden files. Left out without a report: files of tools
+(`.git`, caches), environments, built packages, the platform's home; `kaon build --list` lists them too. Any of them but
+the platform's home can be included by path or pattern.
 
 Refused: links that lead out of the project, secrets, and pickles, unless they are allowed. Links within the project are
 followed.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +65,9 @@ node_modules/
 _PICKLES = frozenset({".pkl", ".pickle", ".pck", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".ckpt"})
 _ENTRIES_MAX = 200_000  # links between folders can multiply the files of a small project
 _IGNORE_FILES_KEPT, _LINES_KEPT = 20, 200  # bounds of the manifest's fields
+_ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta/history", "lib/python*/site-packages", "Lib/site-packages")
+"""What a folder has in it that is an environment of Python, under whatever name."""
+_PICKLES_SHOWN = 10
 _LEAVE_OUT_HINT = "leave it out in .gitignore"
 _TOO_MANY_HINT = "Leave out what the service does not need, in .gitignore."
 
@@ -76,6 +81,17 @@ class LeftOut:
 
     path: str
     reason: str
+    is_expected: bool = False
+    """Nobody misses it: it is not worth reporting."""
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A file with a secret in it."""
+
+    path: str
+    what: str
+    """Like 'a private key'."""
 
 
 @dataclass
@@ -85,17 +101,26 @@ class PackedFiles:
     files: dict[str, Path] = field(default_factory=dict)
     """Locations by path below the root, with slashes and sorted."""
     left_out: list[LeftOut] = field(default_factory=list)
+    secrets: list[SecretFile] = field(default_factory=list)
+    """Those in `files` whose exact path is not included."""
+    pickles: list[str] = field(default_factory=list)
+    """Those in `files`."""
     ignore_files: list[IgnoreFile] = field(default_factory=list)
     """The .gitignore files that applied."""
 
+    @property
+    def unexpected(self) -> tuple[LeftOut, ...]:
+        """What is left out and worth reporting."""
+        return tuple(left for left in self.left_out if not left.is_expected)
 
-def collect(target: Target, *, allow_pickles: bool = False, limits: ArtifactLimits = DEFAULT_LIMITS) -> PackedFiles:
+
+def collect(target: Target, *, limits: ArtifactLimits = DEFAULT_LIMITS) -> PackedFiles:
     """The files of a service, and what was left out.
 
-    Raises `BuildError` for links that lead out of the project, special files, secrets whose path is not in
-    `target.include`, pickles unless they are allowed, and for a pattern of `target.include` without a match.
+    Raises `BuildError` for links that lead out of the project, special files, and for a pattern of `target.include`
+    without a match.
     """
-    walk = _Walk(target.root, [IncludePattern(text) for text in target.include], allow_pickles, limits)
+    walk = _Walk(target.root, [IncludePattern(text) for text in target.include], limits)
     walk.start()
     unmatched = [included.text for included in walk.include if not included.matched]
     if unmatched:
@@ -104,6 +129,25 @@ def collect(target: Target, *, allow_pickles: bool = False, limits: ArtifactLimi
         )
     walk.result.files = dict(sorted(walk.result.files.items()))
     return walk.result
+
+
+def check(files: PackedFiles, *, allow_pickles: bool = False) -> None:
+    """Raise `BuildError` when there are secrets among the files, or pickles that are not allowed."""
+    for secret in files.secrets:
+        raise BuildError(
+            f"{secret.path} holds {secret.what}, which everybody who may read the artifact could read.",
+            hint=f"Leave it out in .gitignore, and pass the value with `kaon secret set` and --secret. "
+            f"To pack it anyway: --include {secret.path}",
+        )
+    if files.pickles and not allow_pickles:
+        shown = ", ".join(files.pickles[:_PICKLES_SHOWN])
+        more = len(files.pickles) - _PICKLES_SHOWN
+        named = f"{shown} and {more} more" if more > 0 else shown
+        raise BuildError(
+            f"Pickles are not packed unless they are allowed, since loading one runs the code in it: {named}.",
+            hint="If you trust them: @kaon.service(allow_pickle=True) on the class, or --allow-pickle. Otherwise store "
+            f"weights as safetensors, ONNX or npz, tables as Parquet; or {_LEAVE_OUT_HINT}.",
+        )
 
 
 class IncludePattern:
@@ -157,10 +201,10 @@ class _Folder:
 class _Walk:
     """Walks through the folders of a project."""
 
-    def __init__(self, root: Path, include: list[IncludePattern], allow_pickles: bool, limits: ArtifactLimits) -> None:
+    def __init__(self, root: Path, include: list[IncludePattern], limits: ArtifactLimits) -> None:
         self.include = include
         self.result = PackedFiles()
-        self._root, self._allow_pickles, self._limits = root, allow_pickles, limits
+        self._root, self._limits = root, limits
         self._home = Settings().home.resolve()
         self._of_tools = ignore.parse(_OF_TOOLS.encode())
         self._entries = 0
@@ -201,12 +245,13 @@ class _Walk:
         is_folder = item.is_dir()
         location = Path(item.path)
         if is_folder and location.resolve() == self._home:
+            self.result.left_out.append(LeftOut(f"{path}/", "the platform's home", is_expected=True))
             return
         reason = None if included else self._reason(item, path, rules)
         left_out = reason is not None or (folder.left_out and not included)
         if left_out and not (is_folder and any(pattern.may_match_in(path) for pattern in self.include)):
             if reason:
-                self.result.left_out.append(LeftOut(path + "/" * is_folder, reason))
+                self.result.left_out.append(reason)
             return
         if item.is_symlink():
             location = self._link_target(location, path, folder)
@@ -218,19 +263,20 @@ class _Walk:
         ancestors = (*folder.ancestors, location.resolve())
         self._folder(_Folder(location, path + "/", rules, ancestors, included=included, left_out=left_out))
 
-    def _reason(self, item: os.DirEntry[str], path: str, rules: Sequence[_Rules]) -> str | None:
-        """Why an entry is left out; empty when it is not worth reporting, None when the entry is packed."""
+    def _reason(self, item: os.DirEntry[str], path: str, rules: Sequence[_Rules]) -> LeftOut | None:
+        """Why an entry is left out; None when it is packed."""
         is_folder = item.is_dir(follow_symlinks=False)
-        if ignore.deciding(self._of_tools, _bytes(path), is_folder):
-            return ""
-        if is_folder and (Path(item.path) / "pyvenv.cfg").exists():
-            return ""
+        shown = path + "/" * is_folder
+        if rule := ignore.deciding(self._of_tools, _bytes(path), is_folder):
+            return LeftOut(shown, f"files of tools: {rule.text}", is_expected=True)
+        if is_folder and any(any(Path(item.path).glob(mark)) for mark in _ENVIRONMENT_MARKS):
+            return LeftOut(shown, "an environment", is_expected=True)
         if item.name.startswith("."):
-            return "hidden"
+            return LeftOut(shown, "hidden")
         for file, each in reversed(rules):
             rule = ignore.deciding(each, _bytes(file.relative(path)), is_folder)
             if rule is not None:
-                return None if rule.includes else f"{file.name} line {rule.line}: {rule.text}"
+                return None if rule.includes else LeftOut(shown, f"{file.name} line {rule.line}: {rule.text}")
         return None
 
     def _link_target(self, location: Path, path: str, folder: _Folder) -> Path:
@@ -269,19 +315,9 @@ class _Walk:
         secret = secret_files.by_name(path) or secret_files.by_name(file.relative_to(self._root).as_posix())
         secret = secret or secret_files.by_content(file)
         if secret and not is_named:
-            raise BuildError(
-                f"{path} holds {secret}, which everybody who may read the artifact could read.",
-                hint=f"Leave it out in .gitignore, and pass the value with `kaon secret set` and --secret. "
-                f"To pack it anyway: --include {path}",
-            )
-        if not self._allow_pickles and (
-            file.suffix.lower() in _PICKLES or Path(path).suffix.lower() in _PICKLES or _is_pickle(file)
-        ):
-            raise BuildError(
-                f"{path} is a pickle: loading it runs the code in it.",
-                hint="Store weights as safetensors, ONNX or npz, tables as Parquet or JSON. "
-                f"If you trust the file: --allow pickle. Otherwise {_LEAVE_OUT_HINT}.",
-            )
+            self.result.secrets.append(SecretFile(path, secret))
+        if file.suffix.lower() in _PICKLES or Path(path).suffix.lower() in _PICKLES or _is_pickle(file):
+            self.result.pickles.append(path)
         self.result.files[path] = file
 
     def _check_name(self, path: str) -> None:
@@ -296,13 +332,27 @@ def _bytes(path: str) -> bytes:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether the content is a pickle: protocols 2 to 5 start with 0x80 and their number and end with a dot."""
+    """Whether the content is a pickle, or an archive of PyTorch with one in it.
+
+    Pickles of protocols 2 to 5 start with 0x80 and their number and end with a dot.
+    """
     with path.open("rb") as file:
-        head = file.read(2)
+        head = file.read(4)
+        if head == b"PK\x03\x04":
+            return _has_pickle(path)
         if len(head) < 2 or head[0] != 0x80 or not 2 <= head[1] <= 5:
             return False
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"."
+
+
+def _has_pickle(archive: Path) -> bool:
+    """Whether a zip file has the pickle that `torch.save` writes."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return any(name.rpartition("/")[2] == "data.pkl" for name in opened.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
 
 
 class _ModuleWalk(_Walk):
@@ -319,6 +369,6 @@ class _ModuleWalk(_Walk):
 
 def modules(folder: Path) -> list[str]:
     """The Python files below a folder that would be packed, by path relative to it, sorted."""
-    walk = _ModuleWalk(folder, [], True, DEFAULT_LIMITS)
+    walk = _ModuleWalk(folder, [], DEFAULT_LIMITS)
     walk.start()
     return sorted(walk.result.files)

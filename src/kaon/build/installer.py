@@ -34,6 +34,8 @@ _OF_UV = re.compile(
     r"CONFIG_FILE|CONCURRENT_\w+|EXCLUDE_NEWER)|NETRC|XDG_(?:CACHE|CONFIG|DATA)_(?:HOME|DIRS)"
 )
 _INCOMPATIBLE = re.compile(r"^The package `([^`]+)` (requires .+)$", re.MULTILINE)
+_NO_SOLUTION = re.compile(r"No solution found when resolving dependencies.*?(Because .*?)(?= hint: |$)")
+"""What uv says of requirements that exclude each other: who requires what."""
 _NO_WHEEL = re.compile(r"building from source is disabled|no usable wheels|`--no-build`")
 
 
@@ -67,6 +69,10 @@ def run_uv(
                     "A package has no wheel for this machine, and building it from its sources runs its code. "
                     "If you trust it: --allow sdist. Otherwise pin a version that has a wheel."
                 )
+            text = " ".join(lines)
+            if conflict := _NO_SOLUTION.search(text):
+                hint = "Allow other versions of one of these packages, or require only one of them. " + hint
+                raise BuildError(f"{failure} {conflict.group(1)[:2000]}", hint=hint)
             raise BuildError(f"{failure} uv says: {' '.join(lines[-12:])[:1500]}", hint=hint)
     return out
 

@@ -38,6 +38,14 @@ def requirements_of(target: Target) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def allows_pickle(target: Target) -> bool:
+    """Whether the class has `allow_pickle=True`. Raises `BuildError` unless it is a literal."""
+    values = _arguments(_definition(_tree(target), target), "allow_pickle")
+    if not all(isinstance(value, ast.Constant) and isinstance(value.value, bool) for value in values):
+        raise BuildError(f"allow_pickle of {target.cls} is not True or False.", hint="Write it as allow_pickle=True.")
+    return any(isinstance(value, ast.Constant) and value.value is True for value in values)
+
+
 def name_of_service(target: Target) -> str:
     """The service's `name=`, else the default name of the class.
 

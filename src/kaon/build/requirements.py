@@ -2,8 +2,8 @@
 
 The class: `@kaon.service(requirements=[...])`, read from the source text, since the class cannot be imported before its
 packages are installed. The project: `requirements.txt` in pip's syntax, else `[project] dependencies` in
-pyproject.toml.
-`kaon` and `kaon-runtime` are skipped: the platform provides the runtime.
+pyproject.toml. An extra of the project is required as `.[NAME]`, a dependency group as `--group NAME`, by the class or
+by the command. `kaon` and `kaon-runtime` are skipped: the platform provides the runtime.
 
 Packages by name are locked. Wheels by path or URL, and wheels built from folders by path, are packed in the artifact.
 The project's own folder is not a package: its sources are packed anyway, and its dependencies are required.
@@ -15,9 +15,10 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kaon.build import poetry
@@ -91,14 +92,16 @@ class Requirements:
         return tuple(sorted({*self.packages, *(wheel.requirement for wheel in self.wheels)}))
 
 
-def read_requirements(target: Target) -> Requirements:
-    """The requirements of the class and its project, without Kaon itself.
+def read_requirements(target: Target, more: Sequence[str] = ()) -> Requirements:
+    """The requirements of the class and its project, and `more`, without Kaon itself.
 
     Raises `BuildError` when a requirement cannot be locked or the class's requirements cannot be read.
     """
     reader = _Reader(target)
     for text in requirements_of(target):
         reader.line(text, target.project, f"the requirements of {target.cls}")
+    for text in more:
+        reader.line(text, target.project, "the command")
     reader.project(target.project)
     return reader.result
 
@@ -131,6 +134,8 @@ class _Reader:
         self.result = Requirements()
         self._target = target
         self._files_read: set[Path] = set()
+        self._folders_read: set[Path] = set()
+        self._entries_read: set[tuple[Path, str, str]] = set()
 
     def project(self, folder: Path) -> None:
         """Read requirements.txt, else pyproject.toml."""
@@ -140,19 +145,50 @@ class _Reader:
             self.dependencies(folder, ())
 
     def dependencies(self, folder: Path, extras: Iterable[str]) -> None:
-        """Read the dependencies in the folder's pyproject.toml."""
+        """Read the dependencies in the folder's pyproject.toml, and those of its extras."""
         members = read_pyproject(folder)
         project = table_of(members, "project", folder)
+        if folder not in self._folders_read:
+            self._folders_read.add(folder)
+            self._listed(project.get("dependencies", []), folder, "pyproject.toml")
+            if "dependencies" not in project:
+                for text in poetry.requirements_of(members, folder):
+                    self.line(text, folder, "pyproject.toml")
         optional = table_of(project, "optional-dependencies", folder)
-        lists = [project.get("dependencies", []), *(optional.get(extra, []) for extra in extras)]
-        for texts in lists:
-            if not isinstance(texts, list):
-                raise BuildError(f"The dependencies in {folder / 'pyproject.toml'} are not a list of strings.")
-            for text in texts:
-                self.line(str(text).strip(), folder, "pyproject.toml")
-        if "dependencies" not in project:
-            for text in poetry.requirements_of(members, folder):
-                self.line(text, folder, "pyproject.toml")
+        for extra in extras:
+            self._table_entry("extra", optional, extra, folder)
+
+    def group(self, folder: Path, name: str) -> None:
+        """Read a dependency group of the folder's pyproject.toml, and those that it includes."""
+        self._table_entry(
+            "dependency group", table_of(read_pyproject(folder), "dependency-groups", folder), name, folder
+        )
+
+    def _table_entry(self, what: str, table: Mapping[str, Any], name: str, folder: Path) -> None:
+        """Read the list of an extra or a dependency group, once."""
+        by_name = {normal(each): texts for each, texts in table.items()}
+        if normal(name) not in by_name:
+            hint = f"It has: {', '.join(sorted(table))}." if table else "It has none."
+            raise BuildError(f"{folder / 'pyproject.toml'} has no {what} {name!r}.", hint=hint)
+        if (folder, what, normal(name)) not in self._entries_read:
+            self._entries_read.add((folder, what, normal(name)))
+            self._listed(by_name[normal(name)], folder, f"the {what} {name!r} of pyproject.toml")
+
+    def _listed(self, texts: Any, folder: Path, where: str) -> None:
+        """Read a list of requirements in pyproject.toml."""
+        if not isinstance(texts, list):
+            raise BuildError(f"The dependencies in {folder / 'pyproject.toml'} are not a list of strings.")
+        own = normal(str(table_of(read_pyproject(folder), "project", folder).get("name", "")))
+        for text in texts:
+            match text:
+                case {"include-group": str(name)}:
+                    self.group(folder, name)
+                case str() if own and name_of(text) == own:  # the project's own extras, as in all = ["own[gpu,web]"]
+                    self.dependencies(folder, _extras_of(text))
+                case str():
+                    self.line(text.strip(), folder, where)
+                case _:
+                    raise _not_supported(str(text), where)
 
     def file(self, path: Path, *, constraint: bool = False) -> None:
         """Read a requirements file, and the files that it includes."""
@@ -202,6 +238,8 @@ class _Reader:
             value = " ".join(words[1:])
         if option in ("-r", "--requirement", "-c", "--constraint"):
             self.file(folder / value, constraint=option in ("-c", "--constraint"))
+        elif option == "--group" and value:
+            self.group(self._target.project, value)
         elif option in ("-e", "--editable"):
             self.line(value, folder, where)
         elif option in _FIND_LINKS and "://" not in value:
@@ -250,12 +288,17 @@ class _Reader:
 
     def _folder(self, path: Path, extras: str) -> None:
         """The project's own folder counts for its dependencies; another folder becomes a wheel."""
-        target, declaration = self._target, path / "pyproject.toml"
+        target = self._target
         if path not in (target.project, target.root, *target.root.parents):
             self.result.folders.append(path)
-        elif declaration not in self._files_read:
-            self._files_read.add(declaration)
-            self.dependencies(path, re.findall(NAME, extras))
+        else:
+            self.dependencies(path, _extras_of(extras))
+
+
+def _extras_of(text: str) -> list[str]:
+    """The names in the brackets of 'own[gpu,web]'."""
+    match = re.search(r"\[([^\]]*)\]", text)
+    return re.findall(NAME, match.group(1)) if match else []
 
 
 def _with_variables(line: str) -> str:

@@ -73,6 +73,9 @@ _PRIVATE_KEY = re.compile(
 )
 _KAON_KEY = re.compile(rb"(?<![A-Za-z0-9_-])" + KEY_PREFIX.encode() + rb"[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 _NPM_TOKEN = re.compile(rb"_(?:authToken|auth|password)\s{0,9}=")
+_INDEX_LOGIN = re.compile(
+    rb"(?:index-url|extra-index-url|find-links|url)[\s=\"'\[]{1,9}https?://[^\s/:@\"']{1,200}:(?!\$\{)[^\s/@\"']{1,400}@"
+)
 _ACCOUNT = re.compile(rb'"type"\s{0,99}:\s{0,99}"(?:service_account|authorized_user)"')
 _ACCOUNT_SECRET = re.compile(rb'"(?:private_key|refresh_token)"\s{0,99}:')
 _CLUSTER_SECRET = re.compile(rb"(?:client-key-data|token|password)\s{0,9}:\s{0,9}\S")
@@ -103,6 +106,8 @@ def by_content(file: Path) -> str:
 def _by_form(name: str, text: bytes) -> str:
     """Secrets in files of known formats."""
     if name == ".npmrc" and _NPM_TOKEN.search(text):
+        return "logins of package indexes"
+    if name.endswith((".txt", ".in", ".toml", ".conf", ".cfg", ".ini")) and _INDEX_LOGIN.search(text):
         return "logins of package indexes"
     if name.endswith(".json") and _ACCOUNT.search(text) and _ACCOUNT_SECRET.search(text):
         return "credentials of Google Cloud"

@@ -32,6 +32,11 @@ app = verbs()
 _EVENTS = 10
 _LABEL = 11
 _TUNED = {"trying": "other knob values are being tried", "tunable": "better knob values are recommended"}
+_STATE = {
+    "": "",
+    "disk": "disk: a folder of its own on one machine; one replica at a time",
+    "database": "database: DATABASE_URL, by default SQLite in a folder of its own",
+}
 _AT_REST = {
     "Idle": "Idle: at zero, starts on a call",
     "Off": "Off: switched off, calls are refused; kaon scale {name} 1 switches it on",
@@ -64,10 +69,22 @@ def resource_page(remote: Remote, kind: Kind, name: str) -> str:
 def _deployment(remote: Remote, name: str) -> str:
     view = remote.deployment(name)
     events = remote.events("deployment", name, _EVENTS)
-    objective = view.spec.objective or remote.artifact(view.spec.template.artifact).spec.manifest.service.objective
+    manifest = remote.artifact(view.spec.template.artifact).spec.manifest
+    objective = view.spec.objective or manifest.service.objective
     revisions, replicas = remote.revisions(name), remote.replicas(name)
     advice = advise.hint(remote.advice(name).items, name)
-    return deployment_page(view, revisions, replicas, events, objective, time.time(), advice, terminal_columns())
+    return deployment_page(
+        view,
+        revisions,
+        replicas,
+        events,
+        objective,
+        time.time(),
+        advice,
+        terminal_columns(),
+        pickles=manifest.pickles,
+        state=_STATE[manifest.service.state],
+    )
 
 
 def deployment_page(
@@ -79,18 +96,30 @@ def deployment_page(
     now: float,
     advice: str = "",
     columns: int | None = None,
+    *,
+    pickles: Sequence[str] = (),
+    state: str = "",
 ) -> str:
-    """A deployment on a page that fits `columns`, if given; `objective` is the one in force. Pure."""
+    """A deployment on a page that fits `columns`, if given. Pure.
+
+    `objective` is the one in force, `pickles` are those in its artifact, `state` is what it keeps.
+    """
     template = deployment.spec.template
     settings = [f"{name}={value}" for name, value in sorted(template.env.items())]
     settings += [f"{name}=(secret {secret})" for name, secret in sorted(template.secrets.items())]
+    datasets = [
+        f"{name}={mount.ref}" + (f" ({mount.version.text})" if mount.version else "")
+        for name, mount in sorted(template.datasets.items())
+    ]
     conditions = [
         f"{c.type}: {'yes' if c.holds else 'no'}{', ' + c.reason if c.reason else ''}"
         for c in deployment.status.conditions
     ]
     parts = [
-        _facts(deployment, objective, now, advice, columns),
+        _facts(deployment, objective, now, advice, columns, state),
+        _section("pickles", _lines(pickles, columns)),
         _section("settings", _lines(settings, columns)),
+        _section("datasets", _lines(datasets, columns)),
         _section("conditions", _lines(conditions, columns)),
         _section("revisions", _rows(tables.revisions(now), revisions, columns)),
         _section("replicas", _rows(tables.of("replica", now), replicas, columns)),
@@ -100,7 +129,9 @@ def deployment_page(
     return "\n\n".join(part for part in parts if part)
 
 
-def _facts(deployment: DeploymentView, objective: Objective, now: float, advice: str, columns: int | None) -> str:
+def _facts(
+    deployment: DeploymentView, objective: Objective, now: float, advice: str, columns: int | None, state: str
+) -> str:
     scaling = deployment.status.scaling
     resting = _AT_REST.get(at_rest(deployment) or "", "").format(name=deployment.name)
     facts = {
@@ -115,6 +146,7 @@ def _facts(deployment: DeploymentView, objective: Objective, now: float, advice:
         "advice": advice,
         "access": "public: calls need no key" if deployment.spec.public else "closed: calls need a key",
         "artifact": deployment.spec.template.artifact.removeprefix("sha256:"),
+        "state kept": state,
         "paused": "yes" if deployment.spec.paused else "",
         "created": f"{stamp(deployment.created_at)}, changed {since(deployment.updated_at, now)} ago",
     }

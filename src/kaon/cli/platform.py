@@ -49,7 +49,7 @@ def up() -> None:
     with ProgressLine() as progress:
         start(settings, progress.show)
     put(f"Kaon runs at {settings.url}")
-    note(f"Key: {settings.admin_key_file}. Next: kaon deploy FILE.py:CLASS")
+    note(f"Key: {settings.admin_key_file}. Next: kaon deploy")
 
 
 @verb(app, "kaon down")

@@ -15,7 +15,7 @@ from kaon.cli.shared.options import NoWait, WorkspaceOption, Yes, verb, verbs
 from kaon.cli.shared.progress import ProgressLine
 from kaon.cli.shared.remote import Remote, opened
 from kaon.cli.shared.text import plain, size
-from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, UnreadableRow
+from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, KaonError, NotFound, UnreadableRow
 from kaon.types.kind import Kind, Verb
 from kaon.types.kinds import KINDS, kind_named
 
@@ -65,7 +65,10 @@ def _delete(remote: Remote, kind: Kind, name: str, *, yes: bool) -> None:
     match kind.name:
         case "deployment":
             current = _readable(remote, name)
-            ask(f"Delete deployment '{name}' and its revisions?", yes=yes)
+            question = f"Delete deployment '{name}' and its revisions?"
+            if current is not None and _state_of(remote, current):
+                question = f"Delete deployment '{name}', its revisions, and the state in its folder?"
+            ask(question, yes=yes)
             remote.delete_deployment(name, current)
         case "secret":
             _delete_secret(remote, name, yes=yes)
@@ -126,6 +129,14 @@ def _delete_unused_artifacts(word: str, workspace: str | None, *, yes: bool) -> 
                 continue
             count, freed_bytes = count + 1, freed_bytes + artifact.spec.size_bytes
     note(f"Deleted artifacts: {count}, {size(freed_bytes)}.")
+
+
+def _state_of(remote: Remote, deployment: DeploymentView) -> str:
+    """What its service declares to keep; empty when that is nothing, or not known."""
+    try:
+        return remote.artifact(deployment.spec.template.artifact).spec.manifest.service.state
+    except KaonError:
+        return ""
 
 
 def _readable(remote: Remote, name: str) -> DeploymentView | None:

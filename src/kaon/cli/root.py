@@ -129,7 +129,7 @@ app = typer.Typer(
     name="kaon",
     cls=Root,
     help="Turn a Python class into a managed AI service.",
-    epilog="First steps:  kaon up  ->  kaon deploy FILE.py:CLASS  ->  kaon call NAME ENDPOINT key=value",
+    epilog="First steps:  kaon init NAME, kaon dev, kaon up, kaon deploy, kaon call",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -13,6 +13,7 @@ from kaon.client.exchange import (
     Budget,
     Conversation,
     HttpRequest,
+    HttpResponse,
     Outcome,
     RetryWait,
     context_headers,
@@ -23,6 +24,7 @@ from kaon.client.operation import SSE, Operation, operations, payload
 from kaon.clock import Clock
 from kaon.errors import BadAnswer, DeadlineExceeded, KaonError, NotFound, did_you_mean, from_problem
 from kaon.types.media import File
+from kaon.types.route import DESCRIPTION_HEADER
 
 T = TypeVar("T")
 Talk: TypeAlias = Generator[HttpRequest | RetryWait, Outcome | None, T]
@@ -45,6 +47,37 @@ class ClientCall:
 
 
 @dataclass(slots=True)
+class Description:
+    """A deployment's OpenAPI document, shared by all clients of this process with the same URL and key."""
+
+    operations: dict[str, Operation] = field(default_factory=dict)
+    version: str = ""
+    current: str = ""
+    """The version that the last answer named, if any."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether an answer has named another version than the one that was fetched."""
+        return bool(self.current) and self.current != self.version
+
+
+_descriptions: dict[tuple[str, str], Description] = {}
+_DESCRIPTIONS_MAX = 1024
+
+
+def description_of(url: str, key: str) -> Description:
+    """The description of the deployment at `url` for `key`; empty until a client fetches it."""
+    while len(_descriptions) >= _DESCRIPTIONS_MAX:
+        _descriptions.pop(next(iter(_descriptions)), None)
+    return _descriptions.setdefault((url, key), Description())
+
+
+def forget_descriptions() -> None:
+    """Fetch each description again when a new client needs it."""
+    _descriptions.clear()
+
+
+@dataclass(slots=True)
 class RemoteDeployment:
     """The state of `Client` and `AsyncClient`."""
 
@@ -55,7 +88,10 @@ class RemoteDeployment:
     clock: Clock
     jitter: Callable[[], float]
     budget: Budget = field(default_factory=Budget)
-    _operations: dict[str, Operation] = field(default_factory=dict)
+    description: Description = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.description = description_of(self.url, self.key)
 
     @property
     def name(self) -> str:
@@ -63,14 +99,15 @@ class RemoteDeployment:
         return self.url.rpartition("/")[2]
 
     def find(self, call: ClientCall) -> Talk[Operation]:
-        """The operation of that name; fetches the OpenAPI document when it is unknown. Raises NotFound."""
-        if call.endpoint not in self._operations:
+        """The operation of that name; fetches the OpenAPI document when it is unknown or stale. Raises NotFound."""
+        found = self.description
+        if call.endpoint not in found.operations or found.is_stale:
             yield from self.load()
-        if call.endpoint not in self._operations:
-            names = ", ".join(sorted(self._operations)) or "none"
-            near = did_you_mean(call.endpoint, self._operations)
+        if call.endpoint not in found.operations:
+            names = ", ".join(sorted(found.operations)) or "none"
+            near = did_you_mean(call.endpoint, found.operations)
             raise NotFound(f"{self.url} has no endpoint `{call.endpoint}`.", hint=f"{near}Its endpoints: {names}.")
-        return self._operations[call.endpoint]
+        return found.operations[call.endpoint]
 
     def load(self) -> Talk[Mapping[str, Operation]]:
         """Fetch the OpenAPI document; the operations by name."""
@@ -81,14 +118,15 @@ class RemoteDeployment:
             timeout_s=self.timeout_s or TIMEOUT_S,
         )
         try:
-            self._operations = operations(json.loads(response.content))
+            self.description.operations = operations(json.loads(response.content))
         except ValueError:
             raise BadAnswer(f"{self.url}/openapi.json is not JSON.", hint="Check the URL.") from None
-        return self._operations
+        self.description.version = self.description.current = response.headers.get(DESCRIPTION_HEADER, "")
+        return self.description.operations
 
     def loaded(self) -> Mapping[str, Operation]:
         """The operations that were fetched so far, by name."""
-        return self._operations
+        return self.description.operations
 
     def call(self, operation: Operation, call: ClientCall) -> Conversation:
         """The call as a conversation."""
@@ -130,7 +168,7 @@ class RemoteDeployment:
         self, request: Callable[[float], HttpRequest], *, idempotent: bool, retry: bool, timeout_s: float
     ) -> Conversation:
         deadline = deadline_after(timeout_s, self.clock.monotonic())
-        return converse(
+        conversation = converse(
             request,
             idempotent=idempotent,
             retry=retry,
@@ -139,6 +177,20 @@ class RemoteDeployment:
             jitter=self.jitter,
             budget=self.budget,
         )
+        return self._noting_versions(conversation)
+
+    def _noting_versions(self, conversation: Conversation) -> Conversation:
+        """The conversation; keeps the version of the OpenAPI document that its answers name."""
+        outcome: Outcome | None = None
+        while True:
+            try:
+                step = conversation.send(outcome)
+            except StopIteration as end:
+                response: HttpResponse = end.value
+                return response
+            outcome = yield step
+            if isinstance(outcome, HttpResponse) and (version := outcome.headers.get(DESCRIPTION_HEADER)):
+                self.description.current = version
 
     def _headers(self, left_s: float | None) -> dict[str, str]:
         return context_headers(left_s) | ({"authorization": f"Bearer {self.key}"} if self.key else {})

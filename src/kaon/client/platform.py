@@ -20,9 +20,20 @@ from pydantic import BaseModel, ValidationError
 from kaon.client.events import EventReader, ServerEvent
 from kaon.client.watch import ResourceChange, Watch
 from kaon.context import REQUEST_ID_HEADER
-from kaon.errors import BadAnswer, DeadlineExceeded, Gone, InvalidInput, KaonError, Unavailable, from_problem
+from kaon.errors import (
+    BadAnswer,
+    Conflict,
+    DeadlineExceeded,
+    Gone,
+    InvalidInput,
+    KaonError,
+    RequestTimeout,
+    Unavailable,
+    from_problem,
+)
 from kaon.types.hosts import uses_tls
 from kaon.types.kind import Kind
+from kaon.types.upload import UploadView
 
 M = TypeVar("M", bound=BaseModel)
 Body = BaseModel | Mapping[str, Any]
@@ -30,6 +41,13 @@ Query = Mapping[str, str | int | float | bool | None]
 
 _CONNECT_S = 5.0
 _CHUNK_BYTES = 256 * 1024
+PART_BYTES = 32 * 2**20
+"""Of a file, sent in one request: the edge limits bodies to 100 MB."""
+_UPLOAD_S = 120.0
+"""Without any progress of a part."""
+_UPLOAD_TRIES = 6
+_UPLOAD_AGAIN = frozenset({"unavailable", "deadline-exceeded", "request-timeout", "conflict"})
+"""Codes of errors after which an upload is continued."""
 _PAGE = 1000
 """Items per page."""
 _IDLE_S = 45.0
@@ -175,14 +193,43 @@ class PlatformClient:
         """Send a request and ignore the answer."""
         self._sent(method, path, query or {}, _content(body), headers)
 
-    def upload(self, path: str, file: Path, answer: type[M], on_sent: Callable[[int], None] = lambda _: None) -> M:
-        """Send a file; `on_sent` gets the number of bytes sent so far."""
+    def upload(self, path: str, file: Path, digest: str, on_sent: Callable[[int], None] = lambda _: None) -> None:
+        """Send a file with this digest to the uploads at `path`, from where an earlier upload of it stopped.
+
+        `on_sent` gets the number of bytes that were sent so far. A cut connection is tried again, several times in a
+        row without progress; then the upload can be continued by another call.
+        """
+        size, place = file.stat().st_size, f"{path}/{quote(digest, safe=':')}"
+        state, failures = UploadView(digest=digest), 0
         with file.open("rb") as source:
-            headers = {"content-type": "application/gzip", "content-length": str(file.stat().st_size)}
-            timeout = httpx2.Timeout(600.0, connect=_CONNECT_S)
-            with self._kaon_errors():
-                response = self._http.post(path, content=_chunks(source, on_sent), headers=headers, timeout=timeout)
-        return self._parsed(answer, _checked(response))
+            while not state.is_complete:
+                try:
+                    if failures or size > PART_BYTES:
+                        state = self.read(UploadView, place)
+                    while not state.is_complete:
+                        state = self._send_part(place, source, state.received_bytes, size, on_sent)
+                        failures = 0
+                except (Unavailable, DeadlineExceeded, RequestTimeout, Conflict) as error:
+                    failures += 1
+                    if failures > _UPLOAD_TRIES or error.code not in _UPLOAD_AGAIN:
+                        raise
+                    time.sleep(min(_MAX_RETRY_S, _RETRY_S * 2**failures))
+
+    def _send_part(
+        self, place: str, source: BinaryIO, offset: int, size: int, on_sent: Callable[[int], None]
+    ) -> UploadView:
+        """Send the next part of a file."""
+        length = min(PART_BYTES, size - offset)
+        source.seek(offset)
+        with self._kaon_errors():
+            response = self._http.put(
+                place,
+                params={"size": size, "offset": offset},
+                content=_chunks(source, offset, length, on_sent),
+                headers={"content-type": "application/octet-stream", "content-length": str(length)},
+                timeout=httpx2.Timeout(_UPLOAD_S, connect=_CONNECT_S),
+            )
+        return self._parsed(UploadView, _checked(response))
 
     def send(
         self, method: str, path: str, content: bytes | Iterator[bytes], size_bytes: int, query: Query | None = None
@@ -302,12 +349,12 @@ def _content(body: Body | None) -> bytes | None:
     return json.dumps(members, ensure_ascii=False).encode()
 
 
-def _chunks(source: BinaryIO, on_sent: Callable[[int], None]) -> Iterator[bytes]:
-    sent = 0
-    while chunk := source.read(_CHUNK_BYTES):
+def _chunks(source: BinaryIO, offset: int, length: int, on_sent: Callable[[int], None]) -> Iterator[bytes]:
+    end = offset + length
+    while offset < end and (chunk := source.read(min(_CHUNK_BYTES, end - offset))):
         yield chunk
-        sent += len(chunk)
-        on_sent(sent)
+        offset += len(chunk)
+        on_sent(offset)
 
 
 def _valid(model: type[M], content: bytes | str) -> M:

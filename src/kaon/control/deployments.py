@@ -15,6 +15,7 @@ from kaon.control.loop import Again
 from kaon.control.placement import lost, placement
 from kaon.control.reports import Reports
 from kaon.control.rollout_messages import conditions, decisions, events, with_failures
+from kaon.errors import UnreadableRow
 from kaon.laws import canary, rollout
 from kaon.store.failures import Failures
 from kaon.store.port import Change, Store
@@ -26,6 +27,8 @@ from kaon.store.writes import KeepJournal, RecordEvents, UpdateStatus, Write
 from kaon.types.cloud import CloudPhase
 from kaon.types.deployment import DeploymentStatus
 from kaon.types.names import DeploymentKey
+from kaon.types.resource import Deployment, Revision
+from kaon.types.service import runs_alone
 
 
 class DeploymentController:
@@ -112,6 +115,7 @@ class DeploymentController:
             now,
             samples,
             shadow,
+            alone=self._runs_alone(deployment, [target, before.rollout.stable], revisions),
         )
         status = before.model_copy(update={"rollout": moved})
         clouds = self._snapshot.list("cloud")
@@ -139,6 +143,22 @@ class DeploymentController:
             await history.delete(self._store, revision)
         look_at = rollout.next_look_at(deployment.spec, moved, replicas, now)
         return None if look_at is None else Again(look_at - now)
+
+    def _runs_alone(
+        self, deployment: Deployment, numbers: Collection[int | None], revisions: Sequence[Revision]
+    ) -> bool:
+        """Whether one of these revisions keeps its state in a folder."""
+        for revision in revisions:
+            template = revision.spec.template
+            try:
+                artifact = self._snapshot.find("artifact", deployment.workspace, template.artifact)
+            except UnreadableRow:
+                continue
+            if revision.spec.number in numbers and artifact is not None:
+                service = artifact.spec.manifest.service
+                if runs_alone(service, template.env.keys() | template.secrets.keys()):
+                    return True
+        return False
 
     async def show_failures(self, key: DeploymentKey) -> None:
         """Write the failures of controllers to the status when `reconcile` itself fails."""

@@ -17,7 +17,7 @@ from kaon.types.plan import Plan, PlanPart
 from kaon.types.replica import ReplicaSpec, replica_id
 from kaon.types.resource import Artifact, Deployment, Revision, Secret, Unreadable
 from kaon.types.route import Backend, Mirror, Route, prefix_of
-from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec
+from kaon.types.service import EndpointKind, EndpointSpec, Resources, ServiceSpec, runs_alone
 
 IDENTITY_ENV = "KAON_KEY"
 """The variable in which a replica finds its deployment's own key."""
@@ -178,6 +178,7 @@ def _replica(deployment: Deployment, revision: Revision, ordinal: int, service: 
         artifact=template.artifact,
         env=template.env,
         secrets=tuple(sorted({*template.secrets, IDENTITY_ENV})),
+        alone=service is not None and runs_alone(service, template.env.keys() | template.secrets.keys()),
         datasets=tuple(
             DatasetUse(name=name, version=mount.version)
             for name, mount in sorted(template.datasets.items())

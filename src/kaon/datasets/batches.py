@@ -14,7 +14,7 @@ BATCH_FILES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class FileBatch:
     """Files that follow one another in the manifest."""
 
     first: int
@@ -31,7 +31,7 @@ class Batch:
         return sum(file.size_bytes for file in self.files)
 
 
-def batches(manifest: DatasetManifest, indexes: Iterable[int]) -> Iterator[Batch]:
+def batches(manifest: DatasetManifest, indexes: Iterable[int]) -> Iterator[FileBatch]:
     """The files at rising indexes, in batches."""
     first, files, size = 0, list[DatasetFile](), 0
     for index in indexes:
@@ -39,11 +39,11 @@ def batches(manifest: DatasetManifest, indexes: Iterable[int]) -> Iterator[Batch
         alone = file.size_bytes >= LARGE_BYTES or (files and files[0].size_bytes >= LARGE_BYTES)
         full = alone or size + file.size_bytes > BATCH_BYTES or len(files) == BATCH_FILES
         if files and (index != first + len(files) or full):
-            yield Batch(first, tuple(files))
+            yield FileBatch(first, tuple(files))
             files, size = [], 0
         if not files:
             first = index
         files.append(file)
         size += file.size_bytes
     if files:
-        yield Batch(first, tuple(files))
+        yield FileBatch(first, tuple(files))

@@ -39,13 +39,13 @@ from kaon.types.model import content_hash
 _FICLONE = 0x40049409
 _SOURCES_MAX = 20
 """Other versions in which files are looked for."""
-OnProgress = Callable[[str], None]
+OnStep = Callable[[str], None]
 """Takes what is being done now, in a few words. It may be called from any thread."""
 State = tuple[int, int, int, int]
 """Size, mtime, ctime (ns) and inode of a file."""
 
 
-class DatasetOrigin(Protocol):
+class VersionSource(Protocol):
     """Where versions come from. It is called from other threads, several at once; every method may raise a
     `KaonError`."""
 
@@ -63,7 +63,7 @@ class _Fetching:
     """One version that is being made ready, and all who follow how it goes."""
 
     task: asyncio.Task[Path] | None = None
-    listeners: list[OnProgress] = field(default_factory=list)
+    listeners: list[OnStep] = field(default_factory=list)
 
     def show(self, text: str) -> None:
         for listener in self.listeners:
@@ -73,12 +73,12 @@ class _Fetching:
 class DatasetCache:
     """The versions of one machine. Use it from one event loop."""
 
-    def __init__(self, folder: Path, origin: DatasetOrigin) -> None:
+    def __init__(self, folder: Path, origin: VersionSource) -> None:
         self._folder = folder
         self._origin = origin
         self._fetching: dict[str, _Fetching] = {}
 
-    async def materialize(self, ref: DatasetVersionRef, progress: OnProgress = lambda _: None) -> Path:
+    async def materialize(self, ref: DatasetVersionRef, progress: OnStep = lambda _: None) -> Path:
         """The read-only folder of a version's files, verified. Raises a `KaonError`, OSError.
 
         Calls for the same version share the work. One that is cancelled leaves it to the others.
@@ -127,7 +127,7 @@ class DatasetCache:
 
     # In a thread
 
-    def _ensure(self, ref: DatasetVersionRef, progress: OnProgress) -> Path:
+    def _ensure(self, ref: DatasetVersionRef, progress: OnStep) -> Path:
         home = self._folder / ref.manifest.removeprefix("sha256:")
         if home.is_dir():
             self._repair(ref, home, progress)
@@ -138,7 +138,7 @@ class DatasetCache:
         os.utime(home)  # used now: pruning goes by it
         return home / "files"
 
-    def _fetch(self, ref: DatasetVersionRef, home: Path, progress: OnProgress) -> None:
+    def _fetch(self, ref: DatasetVersionRef, home: Path, progress: OnStep) -> None:
         manifest = self._manifest(ref, home)
         files = home / "files"
         _make_writable(files)
@@ -148,7 +148,7 @@ class DatasetCache:
         self._receive(ref, manifest, sorted(missing), files, progress)
         _seal(home, files, manifest)
 
-    def _repair(self, ref: DatasetVersionRef, home: Path, progress: OnProgress) -> None:
+    def _repair(self, ref: DatasetVersionRef, home: Path, progress: OnStep) -> None:
         """Read what differs from the index, and fetch what is damaged."""
         manifest, files = self._manifest(ref, home), home / "files"
         index = _read_index(home)
@@ -181,7 +181,7 @@ class DatasetCache:
         return manifest
 
     def _receive(
-        self, ref: DatasetVersionRef, manifest: DatasetManifest, missing: list[int], files: Path, progress: OnProgress
+        self, ref: DatasetVersionRef, manifest: DatasetManifest, missing: list[int], files: Path, progress: OnStep
     ) -> None:
         if not missing:
             return

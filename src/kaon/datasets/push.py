@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from kaon.datasets.batches import Batch, batches
+from kaon.datasets.batches import FileBatch, batches
 from kaon.datasets.folder import OnBytes, content_of, find_files, hashed, open_plain
 from kaon.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, TooManyRequests, Unavailable
 from kaon.types.dataset import DatasetFile, DatasetManifest
@@ -102,8 +102,8 @@ def send_missing(
         raise Conflict("Files that were sent are missing again.", hint="Push again; see the server's log.")
 
 
-def _send(target: PushTarget, folder: Path, todo: Sequence[Batch], on_bytes: OnBytes) -> None:
-    def send(batch: Batch) -> None:
+def _send(target: PushTarget, folder: Path, todo: Sequence[FileBatch], on_bytes: OnBytes) -> None:
+    def send(batch: FileBatch) -> None:
         if batch.is_large:
             _send_large(target, folder, batch.files[0], on_bytes)
         else:
@@ -114,7 +114,7 @@ def _send(target: PushTarget, folder: Path, todo: Sequence[Batch], on_bytes: OnB
     in_threads(send, todo)
 
 
-def in_threads(work: Callable[[Batch], None], todo: Sequence[Batch]) -> None:
+def in_threads(work: Callable[[FileBatch], None], todo: Sequence[FileBatch]) -> None:
     """Do `work` for all, some at once; the first error ends what has not begun."""
     pool = ThreadPoolExecutor(min(REQUESTS, max(1, len(todo))))
     try:

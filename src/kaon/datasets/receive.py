@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from kaon.datasets.batches import Batch, batches
+from kaon.datasets.batches import FileBatch, batches
 from kaon.datasets.folder import OnBytes
 from kaon.datasets.push import in_threads
 from kaon.errors import DeadlineExceeded, InvalidInput, Unavailable
@@ -45,7 +45,7 @@ def receive(
     check_files(manifest.files)
     make_folders(folder, (manifest.files[index] for index in indexes))
 
-    def fetch(batch: Batch) -> None:
+    def fetch(batch: FileBatch) -> None:
         if batch.is_large:
             _receive_large(source, batch.first, batch.files[0], folder, on_bytes)
         else:
@@ -82,7 +82,7 @@ def _make_folder(path: Path) -> None:
             ) from None
 
 
-def _receive_batch(source: FileSource, batch: Batch, folder: Path, on_bytes: OnBytes) -> None:
+def _receive_batch(source: FileSource, batch: FileBatch, folder: Path, on_bytes: OnBytes) -> None:
     writer = FileWriter([ExpectedFile(folder / f.path, f.digest, f.size_bytes) for f in batch.files], mode=0o644)
     try:
         for chunk in source.files(batch.first, len(batch.files)):

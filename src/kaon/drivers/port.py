@@ -52,6 +52,9 @@ class ReplicaObservation(Model):
     pid: int | None = None
     started_at: float | None = Field(default=None, description="Epoch seconds.")
     ended_at: float | None = Field(default=None, description="Epoch seconds.")
+    try_again: bool = Field(
+        default=False, description="Its process never began since something could not be reached: start it again."
+    )
     exit_code: int | None = Field(default=None, description="Negative: by that signal; None when unknown.")
     last_lines: tuple[str, ...] = ()
     blamed: tuple[str, ...] = Field(

@@ -54,6 +54,8 @@ class _RolloutInputs:
     before: OrdinalsByRevision
     states: ReplicaStates
     now: float
+    running: frozenset[tuple[int, int]] | None = None
+    """Revision and ordinal of every replica that is reported, where at most one may run; None: any number may."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,15 @@ def step(
     now: float,
     samples: Sequence[Sample] = (),
     shadow: int | None = None,
+    *,
+    alone: bool = False,
 ) -> RolloutStatus:
     """The next status.
 
     `generation` is that of `spec`, `target` the number of the revision of its template, `status` the last
     decision, `now` epoch seconds, `samples` the newest ten minutes of the deployment's traffic, for canaries,
-    `shadow` the number of the spec's shadow, `scaling` what the scaling law decided last.
+    `shadow` the number of the spec's shadow, `scaling` what the scaling law decided last. `alone`: its state is in a
+    folder, so at most one replica runs at once: the old one ends before the new one starts.
     """
     new_target = {} if target == status.target else {"target": target, "state": RolloutState.PROGRESSING}
     states, count = ReplicaStates(replicas), desired_replicas(spec, status.model_copy(update=new_target), scaling)
@@ -124,7 +129,9 @@ def step(
     since = now if restarted else status.since
     if status.stable is None:
         status = status.model_copy(update={"stable": _proved(before, target, states)})
-    inputs = _RolloutInputs(spec, status, target, restarted, count, before, states, now)
+    running = frozenset((r.revision, r.ordinal) for r in replicas) if alone else None
+    count = min(count, 1) if alone else count
+    inputs = _RolloutInputs(spec, status, target, restarted, count, before, states, now, running)
 
     trial = trials.follow(spec, status, target, restarted, samples, now)
     stopped = _stop_reason(inputs, since, trial)
@@ -205,6 +212,8 @@ def _take_over(inputs: _RolloutInputs, goal: int, trial: CanaryStatus | None) ->
     surge, hopeless = spec.rollout.max_surge, goal != inputs.target
     move = moves.take_over(before, goal, inputs.count, surge, states, hopeless=hopeless)
     after = _held_replicas(inputs, goal) if held else move
+    if inputs.running is not None and not held:
+        after = _one_after_the_other(inputs, goal, inputs.running)
     ready = _ready(after, states)
     settled = not held and after.keys() <= {goal}
     arrived = settled and ready.get(goal, 0) >= inputs.count
@@ -216,6 +225,20 @@ def _take_over(inputs: _RolloutInputs, goal: int, trial: CanaryStatus | None) ->
     failing = states.worst(goal, after.get(goal, ()))
     degraded = settled and status.stable == goal and not inputs.restarted and not grew and _degraded(status, failing)
     return _Move(after, weights, None if arrived and goal == inputs.target else canary, arrived, degraded, held)
+
+
+def _one_after_the_other(inputs: _RolloutInputs, goal: int, running: frozenset[tuple[int, int]]) -> OrdinalsByRevision:
+    """One replica of the goal, as soon as no other one is left: neither planned before nor reported now.
+
+    The one that runs already stays, whatever its ordinal: a caller that waited may have started it.
+    """
+    planned = {(revision, ordinal) for revision, ordinals in inputs.before.items() for ordinal in ordinals}
+    own = min(((r, o) for r, o in planned & running if r == goal), default=None)
+    own = own or min(((r, o) for r, o in planned | running if r == goal), default=(goal, 0))
+    others = (planned | running) - {own}
+    if not inputs.count or (others and own not in planned & running):
+        return {}
+    return {goal: frozenset({own[1]})}
 
 
 def _held_replicas(inputs: _RolloutInputs, goal: int) -> OrdinalsByRevision:

@@ -86,7 +86,8 @@ class App:
             if isinstance(error, NotBegun) and figures is self._serving.not_calls:
                 figures = self._serving.others
             protocol = self._serving.protocol_of(path_of(scope))
-            document = problem_answer(public_error(error, name, request_id), request_id, fields, protocol)
+            problem = problem_answer(public_error(error, name, request_id), request_id, fields, protocol)
+            document = self._serving.described(problem)
         if self._serving.sampler is not None and name:
             self._serving.keep(request_id, name, document.status, document.media_type.decode(), document.body)
         await self._answer(document, request_id, figures, began_at, send)
@@ -136,7 +137,7 @@ class App:
     def _openapi(self, scope: AsgiScope) -> Answer | None:
         """The deployment's description, for admitted callers."""
         if scope["method"] in ("GET", "HEAD") and scope["path"] == "/openapi.json":
-            return Answer(200, _JSON, self._serving.openapi())
+            return Answer(200, _JSON, self._serving.openapi(), (self._serving.description,))
         return None
 
     def _options(self, scope: AsgiScope) -> Answer | None:

@@ -219,6 +219,7 @@ class ReplicaProtocol(HttpToolsProtocol):
                 cycle.fields,
                 cycle.lane.spec.protocol,
             )
+            answer = self._serving.described(answer)
             self._write(cycle, answer.status, answer.media_type.decode(), answer.body, answer.headers)
         except BaseException:
             self.transport.abort()

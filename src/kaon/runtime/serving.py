@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
+from dataclasses import replace
 from typing import Any
 
 from kaon import context
+<<<<<<< HEAD
 from kaon.errors import KaonError, TooManyRequests
+=======
+from kaon.errors import KaonError
+from kaon.runtime.answers import Answer
+>>>>>>> first
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inflight import NOWHERE, Flights
@@ -27,8 +34,12 @@ from kaon.sdk import mounted_docs
 from kaon.sdk.endpoint import Endpoint
 from kaon.sdk.service import Service
 from kaon.types.knobs import AS_THE_CLASS_SAYS, Knobs
+from kaon.types.route import DESCRIPTION_HEADER
 from kaon.types.service import MAX_MESSAGE_BYTES, EndpointKind, WireProtocol
 from kaon.types.shadow import Sampling
+
+_MISFITS = frozenset({400, 404, 405, 415, 422})
+"""Statuses of calls that may have been made from an older OpenAPI document."""
 
 _log = logging.getLogger("kaon.runtime")
 
@@ -64,6 +75,7 @@ class Serving:
         self._prefix = prefix
         self._stepper: Stepper | None = None
         self._openapi: bytes | None = None
+        self._description = b""
 
     def open(
         self,
@@ -154,6 +166,19 @@ class Serving:
                     _log.warning("the app mounted at %s has no usable OpenAPI document: %s", path, error)
             self._openapi = json.dumps(document, ensure_ascii=False).encode()
         return self._openapi
+
+    @property
+    def description(self) -> tuple[bytes, bytes]:
+        """The header that names the version of the OpenAPI document."""
+        if not self._description:
+            self._description = hashlib.sha256(self.openapi()).hexdigest()[:16].encode()
+        return DESCRIPTION_HEADER.encode(), self._description
+
+    def described(self, answer: Answer) -> Answer:
+        """A refusal of a call that may not fit the document, with the document's version; other answers as they are."""
+        if answer.status not in _MISFITS or self.service is None:
+            return answer
+        return replace(answer, headers=(*answer.headers, self.description))
 
     def sample(self, sampling: Sampling) -> None:
         """Keep answers of that share of calls from now on; with a share of 0 stop."""

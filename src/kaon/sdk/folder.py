@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+DATABASE_FILE = "state.db"
+"""The SQLite database of a service with state="database", in its folder."""
+
 
 def data_dir() -> Path:
     """The deployment's own folder, created if missing; outside the platform `.kaon-data` in the current folder."""

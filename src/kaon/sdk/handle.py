@@ -38,6 +38,7 @@ from kaon.types.service import EndpointKind
 F = TypeVar("F", bound=Callable[..., Any])
 
 _local_instances: dict[str, InProcess | Fake] = {}
+_depth: list[None] = []
 _own: dict[type, InProcess] = {}
 _remote: dict[str, ServiceLink] = {}
 _lock = threading.RLock()
@@ -83,7 +84,8 @@ def _check_declared(name: str) -> None:
 def local(**instances: Any) -> Iterator[None]:
     """Replace deployments in this process, by instances of services or by fakes: `kaon.local(cleaner=Cleaner())`.
 
-    A fake is any object with methods of the endpoints' names, sync or async.
+    A fake is any object with methods of the endpoints' names, sync or async. Jobs that are submitted within it run in
+    this process.
 
     An underscore in a name stands for a dash. Start hooks run on the way in, stop hooks on the way out.
     """
@@ -94,11 +96,18 @@ def local(**instances: Any) -> Iterator[None]:
             stack.callback(link.stop)
         before = dict(_local_instances)
         _local_instances.update(links)
+        _depth.append(None)
         try:
             yield
         finally:
+            _depth.pop()
             _local_instances.clear()
             _local_instances.update(before)
+
+
+def within_local() -> bool:
+    """Whether this process is within `kaon.local(...)`: jobs run here then."""
+    return bool(_depth)
 
 
 def _in_place_of(name: str, instance: Any) -> InProcess | Fake:

@@ -6,7 +6,9 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -34,6 +36,7 @@ Receiver: TypeAlias = Callable[[ProgressReport], None]
 _lock = threading.Lock()
 _receiver: Receiver | None = None
 _steps = 0
+_own_receiver: ContextVar[Receiver | None] = ContextVar("_own_receiver", default=None)
 
 
 def receive(receiver: Receiver | None) -> None:
@@ -41,6 +44,16 @@ def receive(receiver: Receiver | None) -> None:
     global _receiver, _steps
     with _lock:
         _receiver, _steps = receiver, 0
+
+
+@contextmanager
+def reporting_to(receiver: Receiver) -> Iterator[None]:
+    """Give the reports of this thread and of tasks in it to `receiver`, each with number 0."""
+    token = _own_receiver.set(receiver)
+    try:
+        yield
+    finally:
+        _own_receiver.reset(token)
 
 
 def progress(fraction: float | None = None, text: str = "", **metrics: float) -> None:
@@ -56,6 +69,9 @@ def progress(fraction: float | None = None, text: str = "", **metrics: float) ->
             f"{len(values)} metrics were given in one call.", hint=f"Report at most {METRICS_MAX} metrics in one call."
         )
     share = _fraction(fraction)
+    if (own := _own_receiver.get()) is not None:
+        own(ProgressReport(0, time.time(), share, str(text)[:TEXT_MAX], values))
+        return
     with _lock:
         if _receiver is not None:
             _steps += 1

@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from kaon.errors import ConfigError
 from kaon.sdk import openapi
 from kaon.sdk.endpoint import MARK, Endpoint, compile_endpoint, out_of_bounds
+from kaon.sdk.folder import DATABASE_FILE, data_dir
 from kaon.sdk.link import Reference, target_of
 from kaon.sdk.method import is_method, mark_of, method_of
 from kaon.sdk.setting import Setting, compile_settings, read_settings
 from kaon.types.objective import Objective
-from kaon.types.service import EventLoopName, Resources, ServiceSpec
+from kaon.types.service import DATABASE_VARIABLE, EventLoopName, Resources, ServiceSpec, StateKind
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -55,6 +56,7 @@ class Service:
     on_stop: tuple[str, ...]
     description: str = ""
     loop: EventLoopName = "uvloop"
+    state: StateKind = ""
     uses: tuple[str, ...] = ()
     """Names of the deployments that it calls."""
 
@@ -76,6 +78,7 @@ class Service:
             resources=self.resources,
             objective=self.objective,
             loop=self.loop,
+            state=self.state,
             requirements=self.requirements,
             uses=self.uses,
             openapi=self.openapi(),
@@ -103,7 +106,9 @@ def service(
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
     loop: EventLoopName = "uvloop",
+    state: StateKind = "",
     uses: Sequence[str | type] = (),
+    allow_pickle: bool = False,
 ) -> Callable[[C], C]: ...
 def service(
     cls: C | None = None,
@@ -115,7 +120,9 @@ def service(
     objective: Objective | None = None,
     mounts: Mapping[str, Any] | None = None,
     loop: EventLoopName = "uvloop",
+    state: StateKind = "",
     uses: Sequence[str | type] = (),
+    allow_pickle: bool = False,
 ) -> C | Callable[[C], C]:
     """Mark a class as a service.
 
@@ -128,8 +135,13 @@ def service(
             instance or without arguments.
         loop: The event loop of its coroutines: `uvloop`, the faster one, or `asyncio`, the standard library's, for
             libraries that patch it, such as nest_asyncio.
+        state: What it keeps between calls and restarts: "disk", files in `kaon.data_dir()`, or "database", which the
+            setting `DATABASE_URL` names, by default SQLite in that folder. A folder is on one machine, so at most one
+            replica runs at once.
         uses: The services that it calls, by the names of their deployments or by their classes. Handles in the class's
             body and in its constructor's defaults are included. Its key is valid for these only.
+        allow_pickle: Whether pickles (.pkl, .joblib, .pt ...) are packed with it. Loading one runs the code in it; only
+            the service itself does that, never Kaon.
 
     Raises ConfigError for an invalid class.
     """
@@ -137,6 +149,8 @@ def service(
     names = dict(frame.f_back.f_locals) if frame is not None and frame.f_back is not None else {}
 
     def put(marked: C) -> C:
+        if not isinstance(allow_pickle, bool):
+            raise ConfigError("allow_pickle is not True or False.", hint="Write it as allow_pickle=True.")
         if not isinstance(marked, type):
             raise ConfigError("`@kaon.service` is not on a class.", hint="Put it above `class`.")
         lines = (inspect.cleandoc(marked.__doc__ or "")).split("\n", 1)
@@ -155,6 +169,7 @@ def service(
             on_stop=_hooks(marked, "stop"),
             description=lines[1].strip() if len(lines) > 1 else "",
             loop=_loop(marked, loop),
+            state=_state(marked, state),
             uses=_uses(marked, uses),
         )
         _check_paths(compiled)
@@ -190,7 +205,17 @@ def construct(service: Service, environ: Mapping[str, str]) -> Any:
 
     Raises ConfigError that lists all missing and wrong settings, or what the constructor raises.
     """
+    if service.state == "database" and DATABASE_VARIABLE not in environ:
+        environ = {**environ, DATABASE_VARIABLE: f"sqlite:///{data_dir() / DATABASE_FILE}"}
     return service.cls(**read_settings(service.name, service.settings, environ))
+
+
+def _state(cls: type, state: StateKind) -> StateKind:
+    if state not in get_args(StateKind):
+        raise ConfigError(
+            f"`{cls.__name__}` has state={state!r}.", hint='It is "disk" or "database"; leave it out for none.'
+        )
+    return state
 
 
 def _hook(method: F, when: str) -> F:

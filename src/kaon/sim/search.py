@@ -145,7 +145,7 @@ def checked(query: TwinQuery, check: Callable[[], None] = never_ends) -> Checked
     if whole.span_s < LEAST_REPLAY_S:
         least = LEAST_REPLAY_S / 60
         return CheckedTwin(
-            None, f"of {least:.0f} minutes that it needs, {whole.span_s / 60:.0f} are known", query.noise
+            None, f"it has {whole.span_s / 60:.0f} of the {least:.0f} minutes that it needs", query.noise
         )
     observed, distrust, noise, far = _figures(query, whole.clock_s, until), "", query.noise, ""
     for attempt in range(2):

@@ -1,1 +1,1 @@
-"""The composition root: the only package that knows all parts. `kaon.stack.up` brings a platform up and down."""
+"""The composition root: the only package that imports all parts. `kaon.stack.up` starts and stops a platform."""

@@ -11,6 +11,7 @@ from kaon.agent.control_plane import ControlPlaneClient
 from kaon.agent.dataset_source import DatasetSource
 from kaon.agent.observe.probes import ControlSockets
 from kaon.agent.traffic.observer import Observer
+from kaon.build.limits import limits_of
 from kaon.clock import Clock
 from kaon.datasets.cache import DatasetCache
 from kaon.drivers.process import ProcessDriver
@@ -38,7 +39,15 @@ async def serve(settings: Settings, clock: Clock) -> None:
             keep = KeptOnDisk(settings.keep_unpacked, logs_s=settings.keep_logs_s)
             source = DatasetSource(_SOCKET_URL, key, settings.cloud, socket=settings.api_socket)
             datasets = DatasetCache(folder / "datasets", source)
-            driver = ProcessDriver(folder, settings.run_dir, link.artifact, clock, keep=keep, datasets=datasets)
+            driver = ProcessDriver(
+                folder,
+                settings.run_dir,
+                link.artifact,
+                clock,
+                keep=keep,
+                datasets=datasets,
+                limits=limits_of(settings),
+            )
             try:
                 waking = Waking(edge.layout, clock)
                 tokens = ControlTokens.kept_in(folder / "control.key", driver.capabilities().addresses)

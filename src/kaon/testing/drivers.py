@@ -40,7 +40,7 @@ class DriverPlace(Protocol):
     artifact: str
 
     def driver(self) -> Driver:
-        """A new driver object, as after a restart of the agent. The one before is not used any more."""
+        """A new driver object, as after a restart of the agent. The previous one is no longer used."""
         ...
 
 

@@ -54,7 +54,7 @@ class StandIn:
         self.servers: list[asyncio.Server] = []
 
     async def run(self) -> int:
-        """Serve until stopped, or as long as the behaviour says; the exit code."""
+        """Serve until stopped, or for the behaviour's time; returns the exit code."""
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
         Path(self.launch["flights_file"]).write_bytes(flights_file(self.behaviour.get("flights", {})))
         for line in self.behaviour.get("lines", ()):
@@ -90,7 +90,7 @@ class StandIn:
             (folder / "result.json").write_text(self.behaviour["result"])
 
     async def _close(self) -> None:
-        """Accept no more: a connection that begins while the loop ends would be complained of in the log."""
+        """Accept no more: a connection that begins while the loop ends would be an error in the log."""
         for server in self.servers:
             server.close()
         await asyncio.sleep(0)

@@ -15,6 +15,9 @@ MANIFEST = "manifest.json"
 """The manifest's path in an artifact."""
 
 
+PICKLES_MAX = 50
+
+
 class FileEntry(Model):
     """One regular file of an artifact."""
 
@@ -63,6 +66,9 @@ class Manifest(Model):
         description="sha256 of requirements.lock, 64 hex digits; empty: no requirements.",
     )
     allowed: tuple[Consent, ...] = Field(default=(), max_length=8, description="Consents of its builder.")
+    pickles: tuple[Annotated[str, StringConstraints(max_length=256)], ...] = Field(
+        default=(), max_length=PICKLES_MAX, description="The first paths of pickles in it; loading one runs its code."
+    )
     ignored: tuple[IgnoreFile, ...] = Field(
         default=(), max_length=20, description="Files that explain what is missing in it."
     )

@@ -80,12 +80,12 @@ class FlatPlan(Model):
     def text(self) -> str:
         """As JSON for an agent of the previous release, which refuses unknown fields."""
         versions = {"force": {"version"}, "trial": {"version"}}
-        no_datasets = {"__all__": {"datasets"}}
+        newer = {"__all__": {"datasets", "alone"}}
         left_out: Any = {
             "access": {"__all__": {"version"}},
             "knobs": {"__all__": versions},
-            "replicas": no_datasets,
-            "standby": no_datasets,
+            "replicas": newer,
+            "standby": newer,
         }
         return self.model_dump_json(exclude=left_out)
 

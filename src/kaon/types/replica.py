@@ -67,6 +67,9 @@ class ReplicaSpec(Model):
     secrets_version: str = Field(
         default="", description="Secrets fetched under this version are up to date; empty: fetch them."
     )
+    alone: bool = Field(
+        default=False, description="Its state is in a folder: it starts when no other replica of the deployment runs."
+    )
     datasets: tuple[DatasetUse, ...] = Field(default=(), description="Versions that it finds, by name.")
     resources: Resources = Resources()
     drain_s: float = 30.0

@@ -36,6 +36,9 @@ ATTEMPT_HEADER = "x-envoy-attempt-count"
 NOT_BEGUN_HEADER = "x-kaon-not-begun"
 """A refusal with this header means that no work was begun: the edge may send the call to another replica."""
 
+DESCRIPTION_HEADER = "x-kaon-description"
+"""Header of a replica's `/openapi.json`, and of refusals of calls that do not fit it: names the document's version."""
+
 
 PROTOCOL = "kaon"
 """The subprotocol that a websocket is answered with when the client offers it and the service has chosen none."""

@@ -7,6 +7,7 @@ counts, lengths, ranges and patterns.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -147,6 +148,11 @@ EventLoopName = Literal["uvloop", "asyncio"]
 """Event loops that a class can choose: the fast one, or the standard library's, which some libraries need to patch."""
 
 
+StateKind = Literal["", "disk", "database"]
+"""What a service keeps: nothing; files in a folder of its own; or a database, by default in that folder."""
+DATABASE_VARIABLE = "DATABASE_URL"
+
+
 class ServiceSpec(Model):
     """A service as its artifact's manifest describes it."""
 
@@ -161,6 +167,9 @@ class ServiceSpec(Model):
     resources: Resources = Resources()
     objective: Objective = Objective()
     loop: EventLoopName = "uvloop"
+    state: StateKind = Field(
+        default="", description="What it keeps: 'disk', 'database'; '': nothing. Of 'disk' at most one replica runs."
+    )
     requirements: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(
         default=(), max_length=REQUIREMENTS_MAX, description="As the class or project states them, unlocked."
     )
@@ -172,3 +181,8 @@ class ServiceSpec(Model):
     openapi: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
         default_factory=dict, description="OpenAPI 3.1 document."
     )
+
+
+def runs_alone(service: ServiceSpec, variables: Collection[str]) -> bool:
+    """Whether at most one replica may run at once: its state is in a folder of one machine. `variables`: those set."""
+    return service.state == "disk" or (service.state == "database" and DATABASE_VARIABLE not in variables)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,45 @@ async def test_an_artifact_is_fetched_whole_and_what_was_left_behind_is_gone(
     assert (await link.artifact(DIGEST)).read_bytes() == artifact_bytes(), "it is the driver's to delete"
 
 
+def part_of(world: World, data: bytes) -> Path:
+    """What a cut download left."""
+    part = world.settings.home / "downloads" / f"{DIGEST.removeprefix('sha256:')}.tar.gz.part"
+    part.parent.mkdir(exist_ok=True)
+    part.write_bytes(data)
+    return part
+
+
+@pytest.mark.parametrize("arrived", [1, 100, len(artifact_bytes()) - 1, len(artifact_bytes())])
+async def test_a_cut_download_continues_where_it_stopped(world: World, link: ControlPlaneClient, arrived: int) -> None:
+    part_of(world, artifact_bytes()[:arrived])
+    file = await link.artifact(DIGEST)
+    assert file.read_bytes() == artifact_bytes()
+    assert [f.name for f in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("wrong", [b"x" * 10, artifact_bytes() + b"more"])
+async def test_a_download_that_was_damaged_begins_anew(world: World, link: ControlPlaneClient, wrong: bytes) -> None:
+    part_of(world, wrong)
+
+    async def fetched() -> bytes:
+        try:
+            return (await link.artifact(DIGEST)).read_bytes()
+        except Unavailable:
+            return b""
+
+    assert await until(fetched) == artifact_bytes()
+
+
+async def test_an_old_part_of_a_download_is_deleted(world: World, link: ControlPlaneClient) -> None:
+    part = part_of(world, b"x")
+    other = part.with_name(f"{'2' * 64}.tar.gz.part")
+    other.write_bytes(b"x")
+    os.utime(other, (1, 1))
+    with pytest.raises(NotFound):
+        await link.artifact(f"sha256:{'0' * 64}")
+    assert [file.name for file in part.parent.iterdir()] == [part.name]
+
+
 async def test_an_artifact_that_is_not_there_is_not_found_and_leaves_no_file(
     world: World, link: ControlPlaneClient
 ) -> None:
@@ -151,3 +191,15 @@ async def test_a_bad_key_is_refused_and_a_control_plane_that_is_away_is_unavaila
             await link.plan("", 0)
         with pytest.raises(Unavailable):
             await link.report(Report(cloud="local"))
+
+
+@pytest.mark.parametrize(
+    ("header", "start"),
+    [("bytes=5-", 5), ("bytes=0-", 0), ("", 0), ("bytes=5-9", 0), ("bytes=-5", 0), ("bytes=9999999-", 0), ("x=1-", 0)],
+)
+async def test_an_artifact_s_bytes_are_read_from_an_offset(world: World, header: str, start: int) -> None:
+    async with world.client(world.keys["agent"]) as agent:
+        answer = await agent.get(f"/clouds/local/artifacts/{DIGEST}", headers={"range": header} if header else {})
+    data = artifact_bytes()
+    assert (answer.status_code, answer.content) == (206 if start else 200, data[start:])
+    assert answer.headers.get("content-range") == (f"bytes {start}-{len(data) - 1}/{len(data)}" if start else None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
+import io
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -15,8 +17,11 @@ import pytest
 import uvicorn
 from tests.waiting import until
 
+from kaon.build.archive import pack
 from kaon.store.uploads import UploadBounds, Uploads
+from kaon.types.artifact import Consent, FileEntry, Manifest
 from kaon.types.key import Role
+from kaon.types.service import ServiceSpec
 
 from .world import World, artifact_bytes, digest_of, world_of
 
@@ -197,3 +202,55 @@ async def test_a_connection_that_is_cut_in_the_middle_costs_only_what_had_not_ar
         return isinstance(answer, dict) and bool(answer["is_complete"])
 
     await until(continued, "the upload is complete")
+
+
+# Pickles
+
+
+def pickled(**manifest: Any) -> bytes:
+    content = b"\x80\x04]\x94."
+    entry = FileEntry(path="src/model.pkl", size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    service = ServiceSpec(name="Echo", entry="app:Echo")
+    given = Manifest(kaon="0", python="3.11", service=service, files=(entry,), **manifest)
+    out = io.BytesIO()
+    pack(given, {"src/model.pkl": content}, out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("in_one_request", [True, False])
+async def test_pickles_are_named_by_the_artifact_an_event_and_the_audit(
+    root: httpx2.AsyncClient, in_one_request: bool
+) -> None:
+    data = pickled(allowed=(Consent.PICKLE,), pickles=("model.pkl",))
+    digest = digest_of(data)
+    if in_one_request:
+        made = await root.post("/workspaces/default/artifacts", content=data)
+    else:
+        await put(root, data, size=len(data), path=f"/workspaces/default/uploads/{digest}")
+        made = await root.put(f"/workspaces/default/artifacts/{digest}")
+    assert made.status_code == 201, made.text
+    [listed] = (await root.get("/workspaces/default/artifacts")).json()["items"]
+    assert listed["spec"]["manifest"]["pickles"] == ["model.pkl"]
+    records = (await root.get("/audit", params={"kind": "artifact"})).json()["items"]
+    assert [(r["verb"], r["name"], r["actor"]) for r in records] == [
+        ("allow-pickle", digest, "root"),
+        ("upload", digest, "root"),
+    ]
+    [event] = (await root.get("/workspaces/default/events", params={"kind": "artifact"})).json()["items"]
+    assert (event["reason"], event["name"]) == ("PicklesPacked", digest)
+    assert "model.pkl" in event["message"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "cause"),
+    [
+        ({"pickles": ("model.pkl",)}, "did not allow"),
+        ({"allowed": (Consent.PICKLE,), "pickles": ("other\x1b[31m",)}, "not in the artifact"),
+    ],
+)
+async def test_a_manifest_with_wrong_pickles_is_refused(
+    root: httpx2.AsyncClient, manifest: dict[str, Any], cause: str
+) -> None:
+    refused = await root.post("/workspaces/default/artifacts", content=pickled(**manifest))
+    assert refused.status_code == 400
+    assert cause in refused.json()["detail"]

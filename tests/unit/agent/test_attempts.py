@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,15 @@ def test_a_start_without_room_is_repeated() -> None:
     history, _ = decided(None, refused={ID: RefusedStart(Phase.NO_CAPACITY, "No room left.")})
     assert (history.phase, decided(None, history)[1]) == (Phase.NO_CAPACITY, None)
     assert decided(None, ReplicaHistory())[1] == StartIt(planned().replica)
+
+
+def test_a_preparation_that_could_not_reach_something_is_repeated_ever_more_seldom() -> None:
+    failed = seen(Stage.EXITED, reason="The control plane cannot be reached.", try_again=True)
+    history, action = decided(failed)
+    assert (history.phase, action) == (Phase.INSTALLING, None)
+    assert decided(failed, replace(history, retry_at=999.0))[1] == StartIt(planned().replica)
+    assert isinstance(decided(failed, history, attempt=planned(cancelled="Cancelled"))[1], PublishIt)
+    assert isinstance(decided(failed.model_copy(update={"try_again": False}), history)[1], PublishIt)
 
 
 def test_the_time_limit_counts_from_the_start_of_the_process_also_with_another_agent() -> None:

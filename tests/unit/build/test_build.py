@@ -171,9 +171,35 @@ def test_left_out_files_are_reported_and_do_not_change_the_artifact(project: Pat
     assert packed(run(project, include=["model.onnx"])) == ["src/greeter.py", "src/model.onnx"]
 
 
-def test_consent_to_pickles_is_in_the_manifest(project: Path) -> None:
+def test_consent_to_pickles_and_their_paths_are_in_the_manifest(project: Path) -> None:
     (project / "model.pkl").write_bytes(b"\x80\x04]\x94.")
-    assert run(project, allow=[Consent.PICKLE]).manifest.allowed == (Consent.PICKLE,)
+    manifest = run(project, allow=[Consent.PICKLE]).manifest
+    assert (manifest.allowed, manifest.pickles) == ((Consent.PICKLE,), ("model.pkl",))
+
+
+def test_the_class_allows_pickles(project: Path) -> None:
+    (project / "model.pkl").write_bytes(b"\x80\x04]\x94.")
+    source = (project / "greeter.py").read_text()
+    (project / "greeter.py").write_text(source.replace("@kaon.service", "@kaon.service(allow_pickle=True)"))
+    assert run(project).manifest.pickles == ("model.pkl",)
+    (project / "greeter.py").write_text(source.replace("@kaon.service", "@kaon.service(allow_pickle=False)"))
+    with pytest.raises(BuildError, match=r"model\.pkl"):
+        run(project)
+    (project / "greeter.py").write_text(source.replace("@kaon.service", "@kaon.service(allow_pickle=bool(1))"))
+    with pytest.raises(BuildError, match="not True or False"):
+        run(project)
+
+
+def test_a_large_file_is_packed_although_its_copy_is_a_link(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaon.build.build._LINKED_FROM_BYTES", 1000)
+    weights = os.urandom(1000)
+    (project / "weights.bin").write_bytes(weights)
+    built = run(project)
+    extract(built.path, project.parent / "unpacked", digest=built.digest)
+    unpacked = project.parent / "unpacked" / "src" / "weights.bin"
+    assert unpacked.read_bytes() == weights
+    assert not unpacked.is_symlink()
+    assert unpacked.stat().st_mode & 0o777 == 0o444
 
 
 def test_a_left_out_module_is_an_error_with_the_reason(project: Path) -> None:

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import os
 import pickle
+import venv
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kaon.build.collecting import PackedFiles, collect
+from kaon.build.collecting import PackedFiles, check, collect
 from kaon.build.sources import find_target
 from kaon.errors import BuildError, InvalidInput
 
@@ -19,16 +21,18 @@ BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDJ"
 KEY = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n-----END PRIVATE KEY-----\n"
 
 
-def collected(project: Path, *include: str, **other: Any) -> PackedFiles:
-    return collect(dataclasses.replace(find_target("greeter.py:Greeter", project), include=include), **other)
+def collected(project: Path, *include: str, allow_pickles: bool = False) -> PackedFiles:
+    found = collect(dataclasses.replace(find_target("greeter.py:Greeter", project), include=include))
+    check(found, allow_pickles=allow_pickles)
+    return found
 
 
-def packed(project: Path, *include: str, **other: Any) -> list[str]:
-    return list(collected(project, *include, **other).files)
+def packed(project: Path, *include: str, allow_pickles: bool = False) -> list[str]:
+    return list(collected(project, *include, allow_pickles=allow_pickles).files)
 
 
 def left_out(project: Path) -> dict[str, str]:
-    return {left.path: left.reason for left in collected(project).left_out}
+    return {left.path: left.reason for left in collected(project).unexpected}
 
 
 def put(folder: Path, files: dict[str, str | bytes]) -> None:
@@ -91,6 +95,41 @@ def test_a_too_long_gitignore_is_refused(project: Path) -> None:
     put(project, {".gitignore": "".join(f"a{n}\n" for n in range(3000))})
     with pytest.raises(BuildError, match="more than 2000 patterns"):
         collected(project)
+
+
+def real_venv(folder: Path) -> None:
+    venv.create(folder, symlinks=True)
+
+
+def venv_without_its_mark(folder: Path) -> None:
+    venv.create(folder, symlinks=True)
+    (folder / "pyvenv.cfg").unlink()
+
+
+def conda(folder: Path) -> None:
+    put(folder, {"conda-meta/history": "", "bin/python": "", "lib/libpython.so": ""})
+
+
+def windows(folder: Path) -> None:
+    put(folder, {"Scripts/python.exe": "", "Lib/site-packages/six.py": ""})
+
+
+@pytest.mark.parametrize("make", [real_venv, venv_without_its_mark, conda, windows])
+@pytest.mark.parametrize("name", ["my-environment", "deep/er/python"])
+def test_an_environment_is_left_out_under_any_name_unless_it_is_included(
+    project: Path, make: Callable[[Path], None], name: str
+) -> None:
+    make(project / name)
+    assert packed(project) == ["greeter.py"]
+    assert left_out(project) == {}, "nobody misses it"
+    assert [(left.path, left.reason) for left in collected(project).left_out] == [(f"{name}/", "an environment")]
+    (project / name / "one.txt").write_text("x")
+    assert packed(project, f"{name}/one.txt") == sorted(["greeter.py", f"{name}/one.txt"])
+
+
+def test_a_folder_with_a_program_named_python_is_no_environment(project: Path) -> None:
+    put(project, {"bin/python": "x", "lib/words.txt": "x"})
+    assert packed(project) == ["bin/python", "greeter.py", "lib/words.txt"]
 
 
 # --- included files ---------------------------------------------------------------------------------------------
@@ -255,21 +294,58 @@ def test_a_link_does_not_hide_a_secret(project: Path) -> None:
         collected(project)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("requirements.txt", "--extra-index-url https://me:t0ken@index.example/simple\nsix\n"),
+        ("requirements/base.in", "-r x\n--index-url=https://me:t0ken@index.example/simple\n"),
+        ("uv.toml", '[[index]]\nurl = "https://me:t0ken@index.example/simple"\n'),
+        ("pyproject.toml", '[tool.uv]\nextra-index-url = ["https://me:t0ken@index.example/simple"]\n'),
+        ("pip.conf", "[global]\nindex-url = https://me:t0ken@index.example/simple\n"),
+    ],
+)
+def test_the_login_of_a_package_index_fails_the_build_and_a_variable_does_not(
+    project: Path, name: str, text: str
+) -> None:
+    put(project, {name: text})
+    with pytest.raises(BuildError, match=f"{name} holds logins of package indexes"):
+        collected(project)
+    put(project, {name: text.replace("t0ken", "${TOKEN}")})
+    assert name in packed(project)
+    put(project, {name: text.replace("me:t0ken@", "")})
+    assert name in packed(project)
+
+
 # --- pickles ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["model.pkl", "model.PICKLE", "model.joblib", "weights.pt"])
+@pytest.mark.parametrize("name", ["a.pkl", "a.PICKLE", "a.joblib", "a.pt", "a.pth", "a.ckpt", "a.dill", "deep/a.pkl"])
 def test_a_pickle_is_refused_by_name(project: Path, name: str) -> None:
-    (project / name).write_bytes(b"x")
-    with pytest.raises(BuildError, match="pickle") as caught:
+    put(project, {name: "x"})
+    with pytest.raises(BuildError, match=f"Pickles are not packed.*{name}") as caught:
         collected(project)
-    assert "safetensors" in caught.value.hint
-    assert "--allow pickle" in caught.value.hint
+    for way in ("@kaon.service(allow_pickle=True)", "--allow-pickle", "safetensors", ".gitignore"):
+        assert way in caught.value.hint
 
 
-def test_a_pickle_is_refused_under_any_name(project: Path) -> None:
-    (project / "model.bin").write_bytes(pickle.dumps([]))
-    with pytest.raises(BuildError, match=r"model\.bin is a pickle"):
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_pickle_is_refused_under_any_name(project: Path, protocol: int) -> None:
+    (project / "model.bin").write_bytes(pickle.dumps([], protocol))
+    with pytest.raises(BuildError, match=r"model\.bin"):
+        collected(project)
+
+
+def test_an_archive_of_pytorch_is_a_pickle_and_other_archives_are_not(project: Path) -> None:
+    for name, content in (("pytorch_model.bin", "archive/data.pkl"), ("words.zip", "words.txt")):
+        with zipfile.ZipFile(project / name, "w") as archive:
+            archive.writestr(content, b"x")
+    put(project, {"broken.zip": b"PK\x03\x04 and no more"})
+    assert collected(project, allow_pickles=True).pickles == ["pytorch_model.bin"]
+
+
+def test_all_pickles_are_named_at_once(project: Path) -> None:
+    put(project, {f"{number:02}.pkl": "x" for number in range(12)})
+    with pytest.raises(BuildError, match=r"00\.pkl, 01\.pkl, .*09\.pkl and 2 more"):
         collected(project)
 
 

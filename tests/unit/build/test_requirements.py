@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import http.server
 import socket
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,10 @@ from kaon.types.artifact import Consent
 HASH = "a" * 64
 
 
-def stated(project: Path, text: str | None = None) -> Requirements:
+def stated(project: Path, text: str | None = None, *more: str) -> Requirements:
     if text is not None:
         (project / "requirements.txt").write_text(text)
-    return read_requirements(find_target("greeter.py:Greeter", project))
+    return read_requirements(find_target("greeter.py:Greeter", project), more)
 
 
 def run(project: Path, **other: Any) -> Built:
@@ -88,6 +92,142 @@ def test_the_projects_own_folder_adds_its_dependencies(project: Path, line: str)
         "[project]\nname = 'own'\ndependencies = ['six']\n[project.optional-dependencies]\nextra = ['more']\n"
     )
     assert stated(project, line).packages == ({"six", "more"} if "extra" in line else {"six"})
+
+
+EXTRAS = """
+[project]
+name = "My_Project"
+dependencies = ["six"]
+[project.optional-dependencies]
+gpu = ["torch"]
+Web_App = ["flask"]
+all = ["my-project[gpu,web-app]", "rich"]
+[dependency-groups]
+test = ["pytest"]
+dev = ["mypy", {include-group = "test"}, {include-group = "dev"}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "packages"),
+    [
+        ([], {"six"}),
+        ([".[gpu]"], {"six", "torch"}),
+        ([".[gpu, web-app]"], {"six", "torch", "flask"}),
+        ([".[gpu]", ".[WEB.APP]"], {"six", "torch", "flask"}),
+        ([".[all]"], {"six", "torch", "flask", "rich"}),
+        (["--group test"], {"six", "pytest"}),
+        (["--group=dev"], {"six", "pytest", "mypy"}),
+        ([".[gpu]", "--group Dev"], {"six", "torch", "pytest", "mypy"}),
+    ],
+)
+@pytest.mark.parametrize("way", ["class", "command"])
+def test_extras_and_groups_of_the_project_are_required_by_the_class_or_the_command(
+    project: Path, lines: list[str], packages: set[str], way: str
+) -> None:
+    (project / "pyproject.toml").write_text(EXTRAS)
+    if way == "class":
+        source = (project / "greeter.py").read_text()
+        (project / "greeter.py").write_text(source.replace("@kaon.service", f"@kaon.service(requirements={lines})"))
+        lines = []
+    assert stated(project, None, *lines).packages == packages
+
+
+def test_extras_are_required_beside_a_requirements_file(project: Path) -> None:
+    (project / "pyproject.toml").write_text(EXTRAS)
+    assert stated(project, "numpy\n", ".[gpu]").packages == {"numpy", "six", "torch"}
+    assert stated(project, "numpy\n-e .[gpu]\n--group test\n").packages == {"numpy", "six", "torch", "pytest"}
+
+
+@pytest.mark.parametrize(
+    ("line", "cause", "hint"),
+    [
+        (".[gpus]", "no extra 'gpus'", "It has: Web_App, all, gpu."),
+        ("--group tests", "no dependency group 'tests'", "It has: dev, test."),
+        ("--group", "not a requirement", ""),
+    ],
+)
+def test_an_unknown_extra_or_group_is_refused_with_the_known_ones(
+    project: Path, line: str, cause: str, hint: str
+) -> None:
+    (project / "pyproject.toml").write_text(EXTRAS)
+    with pytest.raises(BuildError, match=cause) as caught:
+        stated(project, None, line)
+    assert hint in caught.value.hint
+
+
+def test_a_build_installs_what_an_extra_requires(project: Path, wheels: Path) -> None:
+    (project / "pyproject.toml").write_text(EXTRAS.replace("torch", "tinymath==1.0").replace('"six"', ""))
+    (project / "greeter.py").write_text("import tinymath\n" + (project / "greeter.py").read_text())
+    assert run(project, require=[".[gpu]"]).manifest.service.requirements == ("tinymath==1.0",)
+    with pytest.raises(BuildError, match="tinymath"):
+        run(project)
+
+
+class Index(http.server.SimpleHTTPRequestHandler):
+    """A package index of one folder, for one user."""
+
+    def do_GET(self) -> None:
+        login = base64.b64encode(b"me:t0ken").decode()
+        if self.headers["authorization"] != f"Basic {login}":
+            self.send_response(401)
+            self.send_header("www-authenticate", "Basic")
+            self.end_headers()
+            return
+        super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path, make_wheel: Callable[..., Path]) -> Iterator[str]:
+    """The address of an index with the package `mine`, without its login."""
+    (tmp_path / "index/simple/mine").mkdir(parents=True)
+    make_wheel(tmp_path / "index/simple/mine", "mine", "1.0", "def double(x): return 2 * x\n")
+    handler = functools.partial(Index, directory=str(tmp_path / "index"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("way", ["variable", "uv.toml", "requirements.txt"])
+def test_a_package_of_a_private_index_is_installed_and_no_login_is_in_the_artifact(
+    project: Path, wheels: Path, runtime_wheels: Path, index: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real uv, a real index that asks for a login."""
+    settings, url = project.parent / "uv.toml", f"http://me:t0ken@{index}"
+    settings.write_text(
+        f"[pip]\nfind-links = ['{runtime_wheels}']\n" + (f"extra-index-url = ['{url}']\n" if way == "uv.toml" else "")
+    )
+    monkeypatch.setenv("TOKEN", "t0ken")
+    monkeypatch.setenv("UV_INDEX_URL", f"http://me:t0ken@{index}")  # no other index is asked
+    if way == "variable":
+        monkeypatch.setenv("UV_EXTRA_INDEX_URL", url)
+    option = f"--extra-index-url http://me:${{TOKEN}}@{index}\n" if way == "requirements.txt" else ""
+    (project / "requirements.txt").write_text(option + "mine\n")
+    (project / "greeter.py").write_text("import mine\n" + (project / "greeter.py").read_text())
+    built = run(project)
+    assert built.manifest.service.requirements == ("mine",)
+    extract(built.path, project.parent / "unpacked", digest=built.digest)
+    texts = [file.read_bytes() for file in (project.parent / "unpacked").rglob("*") if file.is_file()]
+    assert not [text for text in texts if b"t0ken" in text]
+    assert f"mine==1.0 {'--hash=sha256:'}" in (project / "requirements.lock").read_text().replace("\\\n    ", "")
+
+
+def test_a_conflict_of_two_requirements_says_who_requires_what(
+    project: Path, add_wheel: Callable[..., Path], wheels: Path
+) -> None:
+    add_wheel("one", "1.0", "", "tinymath<1.1")
+    add_wheel("two", "1.0", "", "tinymath>=1.1")
+    (project / "requirements.txt").write_text("one\ntwo\n")
+    with pytest.raises(BuildError) as caught:
+        run(project)
+    assert "all versions of one depend on tinymath<1.1" in caught.value.cause
+    assert "all versions of two depend on tinymath>=1.1" in caught.value.cause
+    assert "emscripten" not in caught.value.cause, "systems that nobody asked about"
+    assert "Allow other versions" in caught.value.hint
 
 
 @pytest.mark.parametrize("line", ["./libs/mine-1.0-py3-none-any.whl", "mine @ ./libs/mine-1.0-py3-none-any.whl"])

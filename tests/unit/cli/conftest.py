@@ -320,7 +320,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def deployed(world: World, project: Path, artifact: Built) -> None:
     """`kaon deploy greeter.py:Greeter` has been typed."""
     with opened() as remote:
-        remote.upload(artifact.path, lambda _: None)
+        remote.upload(artifact.path, artifact.digest, lambda _: None)
         spec = DeploymentSpec(template=Template(artifact=artifact.digest))
         remote.put_deployment("greeter", spec, None)
         until_rolled_out(remote, "greeter")

@@ -173,3 +173,30 @@ def test_a_deployment_mounts_a_dataset_and_follows_its_label(world: Any, run: Ru
     again = run("deploy", "reader.py:Reader", "-o", "json")
     assert json.loads(again.out)["spec"]["template"]["datasets"]["model"] == mount
     assert run("deploy", "reader.py:Reader", "--dataset", "other=").code == 2
+
+
+KEEPER = """
+import kaon
+
+@kaon.service(state="database")
+class Keeper:
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
+
+    @kaon.endpoint
+    def url(self) -> str:
+        return self.url
+"""
+
+
+def test_a_service_with_a_folder_runs_once_and_rm_says_what_goes(world: Any, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "work" / "keeper.py").write_text(KEEPER)
+    for option in (("--replicas", "2"), ("--canary", "50")):
+        refused = run("deploy", "keeper.py:Keeper", *option)
+        assert refused.code == 2
+        assert "keeps its state in a folder" in refused.err
+    assert run("deploy", "keeper.py:Keeper").code == 0
+    assert "keeps its state in a folder" in run("scale", "keeper", "2").err
+    assert "database: DATABASE_URL, by default SQLite" in run("describe", "keeper").out
+    asked = run("rm", "keeper", text="n\n")
+    assert "the state in its folder" in asked.err + asked.out

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 import uvicorn
 
+from kaon.client.deployment import forget_descriptions
 from kaon.errors import KaonError, NotFound, Unauthenticated
 from kaon.sdk.docs_page import docs_page
 from kaon.sdk.service import service_of
@@ -141,6 +142,12 @@ def serve(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptions() -> None:
+    """A port may be used again by another test's server."""
+    forget_descriptions()
 
 
 @pytest.fixture

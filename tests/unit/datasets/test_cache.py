@@ -40,6 +40,7 @@ class Origin:
         self.fetched: list[str] = []
         self.fault: Exception | None = None
         self.gate: threading.Event | None = None
+        self.requests = 0
 
     def add(self, name: str, number: int, contents: dict[str, bytes]) -> DatasetVersionRef:
         files = []
@@ -65,6 +66,7 @@ class Files:
         self.origin, self.manifest = origin, manifest
 
     def files(self, first: int, count: int, offset: int = 0) -> Iterator[bytes]:
+        self.origin.requests += 1
         if self.origin.gate:
             self.origin.gate.wait(20)
         for file in self.manifest.files[first : first + count]:
@@ -114,7 +116,7 @@ async def test_who_gives_up_leaves_the_work_to_the_others(cache: DatasetCache, o
     ref = origin.add("shop", 1, CONTENTS)
     origin.gate = threading.Event()
     first, second = (asyncio.create_task(cache.materialize(ref)) for _ in range(2))
-    await until(lambda: bool(cache._fetching), "the version is being fetched")
+    await until(lambda: origin.requests > 0, "the version is being fetched")
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     origin.gate.set()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 import kaon
 from kaon.errors import ConfigError
 from kaon.sdk.service import construct, service_of
-from kaon.types.service import EndpointKind
+from kaon.types.service import EndpointKind, runs_alone
 
 CLEANER = kaon.use("cleaner")
 
@@ -316,3 +316,30 @@ def test_a_dataset_is_a_setting_with_a_folder(tmp_path: Path) -> None:
         construct(service, {})
     with pytest.raises(ConfigError, match="There is no folder"):
         construct(service, {"USER_MODEL": str(tmp_path / "missing")})
+
+
+@kaon.service(state="database")
+class Ledger:
+    def __init__(self, database_url: str) -> None:
+        self.url = database_url
+
+    @kaon.endpoint
+    def total(self) -> int:
+        return 0
+
+
+def test_a_database_is_sqlite_in_the_service_s_folder_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KAON_DATA_DIR", str(tmp_path))
+    service = service_of(Ledger)
+    assert service.spec().state == "database"
+    assert construct(service, {}).url == f"sqlite:///{tmp_path}/state.db"
+    assert construct(service, {"DATABASE_URL": "postgresql://db"}).url == "postgresql://db"
+    assert runs_alone(service.spec(), set())
+    assert not runs_alone(service.spec(), {"DATABASE_URL"})
+
+
+def test_an_unknown_kind_of_state_is_refused() -> None:
+    with pytest.raises(ConfigError, match="state='memory'"):
+        kaon.service(state="memory")(Ledger)  # type: ignore[call-overload]

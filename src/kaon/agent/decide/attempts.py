@@ -2,6 +2,7 @@
 
     not there                  start it, unless it was cancelled; a start that was refused for good is its end
     running                    stop it when it was cancelled, when its time is over, or when its outputs are too large
+    not begun                  start it again when only something could not be reached, such as the control plane
     ended                      publish its end until that is acknowledged or refused
 
 Its process begins once: what has ended is never started again. Until the plan has it no more, what it has made stays.
@@ -47,6 +48,8 @@ def follow_attempt(
         return history, None
     if observation is None:
         return _start_or_end(history, planned, inputs)
+    if observation.stage is Stage.EXITED and observation.try_again and not planned.cancelled:
+        return _start_again(history, planned, observation, inputs)
     if observation.stage is Stage.EXITED:
         return _ended(history, planned, observation, inputs)
     if observation.stage is Stage.WAITING:
@@ -82,6 +85,17 @@ def _start_or_end(
     if history.refused_spec is not None:
         return history, PublishIt(spec.id, planned, None, history.reason or "It cannot be started.")
     return history, None if inputs.now < history.retry_at else StartIt(spec)
+
+
+def _start_again(
+    history: ReplicaHistory, planned: PlannedAttempt, observation: ReplicaObservation, inputs: AgentInputs
+) -> tuple[ReplicaHistory, Action | None]:
+    """Repeat a preparation that failed since something could not be reached, after a back-off."""
+    history = in_phase(history, Phase.INSTALLING, observation.reason, inputs)
+    if not history.end_counted:
+        failures = history.failures + 1
+        history = replace(history, end_counted=True, failures=failures, retry_at=inputs.now + delay_s(CRASH, failures))
+    return history, None if inputs.now < history.retry_at else StartIt(planned.replica)
 
 
 def _running(history: ReplicaHistory, observation: ReplicaObservation, inputs: AgentInputs) -> ReplicaHistory:

@@ -34,6 +34,8 @@ class Document(Model):
     source: str = Field(default="", description="'file.py:Class', relative to the file; built first.")
     include: tuple[str, ...] = Field(default=(), description="As `kaon deploy --include`.")
     allow: tuple[Consent, ...] = Field(default=(), description="As `kaon deploy --allow`.")
+    extras: tuple[str, ...] = Field(default=(), description="As `kaon deploy --extra`.")
+    groups: tuple[str, ...] = Field(default=(), description="As `kaon deploy --group`.")
     description: str = Field(default="", description="Of a workspace.")
     spec: dict[str, Any] = Field(default_factory=dict)
 

@@ -94,10 +94,11 @@ def builder(folder: Path, out: Path) -> Build:
 
     def build(document: Document) -> Built:
         env = document.variables
-        key = repr((document.source, sorted(env.items()), document.include, document.allow))
+        require = artifacts.required(document.extras, document.groups)
+        key = repr((document.source, sorted(env.items()), document.include, document.allow, require))
         if key not in done:
             done[key] = artifacts.build(
-                document.source, folder, out, env=env, include=document.include, allow=document.allow
+                document.source, folder, out, env=env, include=document.include, allow=document.allow, require=require
             )
         return done[key]
 

@@ -15,8 +15,11 @@ from kaon.cli.deploy.spec import DeployOptions, check, merged
 from kaon.cli.shared import artifacts, spec_changes
 from kaon.cli.shared.options import (
     Allow,
+    AllowPickle,
     DryRun,
     Env,
+    ExtraOption,
+    GroupOption,
     Include,
     NoWait,
     OutputOption,
@@ -42,8 +45,8 @@ app = verbs()
     "kaon deploy greeter.py:Greeter",
     "kaon deploy greeter.py:Greeter --name hello --env GREETING=Hi --replicas 2",
     "kaon deploy greeter.py:Greeter --secret TOKEN=greeter-token --dry-run",
-    "kaon deploy greeter.py:Greeter --include model.onnx --allow pickle",
     "kaon deploy shop.py:Recommendation --dataset model=shop-model@prod",
+    "kaon deploy greeter.py:Greeter --include model.joblib --allow-pickle",
     "kaon deploy greeter.py:Greeter --canary 5,25,50 --step 60s",
     "kaon deploy greeter.py:Greeter --shadow 10",
     "kaon deploy greeter.py:Greeter --max 5 --set objective.latency_s=0.2",
@@ -94,6 +97,9 @@ def deploy(
     ] = None,
     include: Include = None,
     allow: Allow = None,
+    allow_pickle: AllowPickle = False,
+    extra: ExtraOption = None,
+    group: GroupOption = None,
     dry_run: DryRun = False,
     no_wait: NoWait = False,
     timeout: Timeout = "10m",
@@ -133,7 +139,15 @@ def deploy(
         check(before, options)
         check_secrets(remote, options.secrets.values())
         variables = {**(without(before.template.model_dump(), options.unset)["env"] if before else {}), **options.env}
-        built = artifacts.build(target, Path.cwd(), Path(out), env=variables, include=include or (), allow=allow or ())
+        built = artifacts.build(
+            target,
+            Path.cwd(),
+            Path(out),
+            env=variables,
+            include=include or (),
+            allow=artifacts.consents(allow, allow_pickle),
+            require=artifacts.required(extra, group),
+        )
         name = name or built.manifest.service.name
         current = remote.find_deployment(name)
         before = current.spec if current else None

@@ -146,7 +146,7 @@ class DevSession:
             if before is not None:
                 self._output.note(f"{service.name}: the new code serves.")
                 await before.stop()
-        except KaonError as error:
+        except (KaonError, OSError) as error:
             self._output.note(f"{service.name}: {error}")
             self._not_started(served, 1)
         finally:

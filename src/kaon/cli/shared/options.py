@@ -28,6 +28,17 @@ Allow = Annotated[
         "--allow", metavar="[pickle|sdist]", help="Pack pickles, build packages from their sources; repeatable."
     ),
 ]
+AllowPickle = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Pack pickles (.pkl, .joblib, .pt ...); also: allow_pickle=True on the class."),
+]
+ExtraOption = Annotated[
+    list[str] | None, typer.Option("--extra", metavar="NAME", help="Install an extra of pyproject.toml; repeatable.")
+]
+GroupOption = Annotated[
+    list[str] | None,
+    typer.Option("--group", metavar="NAME", help="Install a dependency group of pyproject.toml; repeatable."),
+]
 Env = Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="A setting; repeatable.")]
 TargetArgument = Annotated[
     str, typer.Argument(metavar="FILE.py:CLASS", help="The service's class.", show_default=False)

@@ -59,6 +59,9 @@ from kaon.types.workspace import DEFAULT_WORKSPACE
 
 _VERIFY_S = 600.0
 
+_CHECK_S, _CHECKED_BYTES_PER_S = 60.0, 20 * 10**6
+"""How long the platform may take to check an upload, and how fast it is at least."""
+
 
 class Remote:
     """One workspace of a platform."""
@@ -247,9 +250,18 @@ class Remote:
         """Delete an artifact that no deployment uses."""
         self._platform.act("DELETE", self._at("artifacts", digest))
 
-    def upload(self, file: Path, on_sent: Callable[[int], None]) -> ArtifactView:
-        """Upload an artifact; `on_sent` gets the number of bytes sent so far."""
-        return self._platform.upload(self._at("artifacts"), file, ArtifactView, on_sent)
+    def upload(self, file: Path, digest: str, on_sent: Callable[[int], None]) -> ArtifactView:
+        """Upload an artifact, unless the workspace has it; `on_sent` gets the number of bytes sent so far."""
+        try:
+            return self._keep_upload(file, digest)
+        except NotFound:
+            self._platform.upload(self._at("uploads"), file, digest, on_sent)
+            return self._keep_upload(file, digest)
+
+    def _keep_upload(self, file: Path, digest: str) -> ArtifactView:
+        """Make an artifact of what was uploaded; the platform reads all of its bytes."""
+        timeout_s = _CHECK_S + file.stat().st_size / _CHECKED_BYTES_PER_S
+        return self._platform.write("PUT", self._at("artifacts", digest), answer=ArtifactView, timeout_s=timeout_s)
 
     def dataset(self, name: str) -> DatasetView:
         """One dataset."""

@@ -11,7 +11,7 @@ from kaon.cli.shared.text import plain
 from kaon.errors import InvalidInput, did_you_mean
 from kaon.types.dataset import variable_of
 from kaon.types.deployment import Template
-from kaon.types.service import ServiceSpec, SettingSpec
+from kaon.types.service import DATABASE_VARIABLE, ServiceSpec, SettingSpec
 
 _SCALARS: dict[str, TypeAdapter[Any]] = {type_.__name__: TypeAdapter(type_) for type_ in (int, float, bool)}
 
@@ -21,6 +21,8 @@ def check_settings(service: ServiceSpec, template: Template | None) -> None:
     if template is None:
         return
     given = template.env.keys() | template.secrets.keys() | {variable_of(name) for name in template.datasets}
+    if service.state == "database":
+        given |= {DATABASE_VARIABLE}  # by default SQLite in its folder
     problems = {s.name: f"required setting ({s.type}) is missing" for s in service.settings if s.required}
     problems = {name: problem for name, problem in problems.items() if name not in given}
     problems |= {s.name: reason for s in service.settings if (reason := _wrong(s, template.env.get(s.name)))}

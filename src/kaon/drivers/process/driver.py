@@ -27,6 +27,7 @@ from pathlib import Path
 from kaon import log, proc, processes
 from kaon.build import archive
 from kaon.build.environments import Environments
+from kaon.build.limits import DEFAULT_LIMITS, ArtifactLimits
 from kaon.clock import Clock
 from kaon.drivers.port import Addresses, Capabilities, DatasetFolders, Fetch, LogLine, PlaceObservation, Workload
 from kaon.drivers.process import logs
@@ -36,7 +37,7 @@ from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import preparation
 from kaon.drivers.process.pruning import KEEP, KeptOnDisk, prune
 from kaon.drivers.process.workers import Workers
-from kaon.errors import Unavailable, WorkloadRefused
+from kaon.errors import PlaceFull, Unavailable, WorkloadRefused
 from kaon.types.flight import Flight
 from kaon.types.launch import STACKS_SIGNAL, Launch, LaunchSpec
 from kaon.types.place import PlaceHealth, PlaceState
@@ -69,13 +70,14 @@ class ProcessDriver:
         devices: Path = Path("/dev"),
         keep: KeptOnDisk = KEEP,
         datasets: DatasetFolders | None = None,
+        limits: ArtifactLimits = DEFAULT_LIMITS,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
         arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
-        has the folders of datasets, None: there are none here."""
+        has the folders of datasets, None: there are none here; `limits` are those of artifacts."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
-        prepare = preparation(self._places, fetch, self._environments)
+        prepare = preparation(self._places, fetch, self._environments, limits)
         self._pruning, self._searching = Workers("prune", 1), Workers("look", 2)
         self._context = LifeContext(self._places, prepare, clock, tuple(runtime), self._searching, self._bump, datasets)
         self._clock = clock
@@ -115,8 +117,12 @@ class ProcessDriver:
             return
         if workload.mounts:
             raise WorkloadRefused("Nothing can be mounted here.", hint="Deploy it to a cloud whose driver has mounts.")
-        if spec.datasets and self._datasets is None:
+        call = workload.launch.call
+        if (spec.datasets or (call and call.inputs)) and self._datasets is None:
             raise WorkloadRefused("There are no datasets here.", hint="Deploy it to a cloud that has datasets.")
+        folder = str(self._places.volume(spec.workspace, spec.deployment, spec.deployment_uid))
+        if spec.alone and any(r.data_dir == folder and not r.exited for r in self._replicas.values()):
+            raise PlaceFull("Another replica uses its folder, and has not ended yet.")
         wants = spec.resources
         demand = Demand(cpus=wants.cpus, memory_bytes=wants.memory_bytes, gpus=wants.gpus)
         machine = self._machine()
@@ -126,7 +132,7 @@ class ProcessDriver:
         for value in workload.secrets.values():
             log.hide_secret(value)
         replica = self._replicas[spec.id] = ReplicaLife(self._context, spec.id, demand, spec.artifact, gpus)
-        replica.manifests = _manifests(workload.launch)
+        replica.manifests, replica.data_dir = _manifests(workload.launch), folder
         self._bump()
         replica.start(workload)
 
@@ -238,7 +244,7 @@ class ProcessDriver:
                 demand = Demand(cpus=launch.cpus, memory_bytes=launch.memory_bytes, gpus=len(launch.gpus))
                 artifact = f"sha256:{Path(launch.code_dir).parent.name}"
                 replica = ReplicaLife(self._context, launch.id, demand, artifact, launch.gpus)
-                replica.manifests = _manifests(launch)
+                replica.manifests, replica.data_dir = _manifests(launch), launch.data_dir
                 if await replica.take_over(launch):
                     self._replicas[id_] = replica
                 else:

@@ -70,6 +70,8 @@ class ReplicaLife:
         self.kind = WorkloadKind.SERVICE
         self.manifests: frozenset[str] = frozenset()
         """Digests of the manifests of the datasets that it reads."""
+        self.data_dir = ""
+        """The folder of its deployment."""
         self.task: asyncio.Task[None] | None = None
         self._context = context
         self._places = context.places
@@ -166,16 +168,18 @@ class ReplicaLife:
         except Exception as error:
             if not isinstance(error, KaonError | OSError):
                 _log.exception("a replica cannot be started", replica=workload.spec.name)
-            self._observe(stage=Stage.EXITED, reason=exits.cannot_start(error))
+            away = isinstance(error, Unavailable)
+            self._observe(stage=Stage.EXITED, reason=exits.cannot_start(error), try_again=away)
         else:
             await self._watch(pid)
 
     async def _mounted(self, workload: Workload, progress: OnProgress) -> dict[str, str]:
         """The folders of its datasets, by name."""
-        datasets = self._context.datasets
+        datasets, call = self._context.datasets, workload.launch.call
         if datasets is None:
             return {}
-        return {use.name: str(await datasets.materialize(use.version, progress)) for use in workload.spec.datasets}
+        versions = {use.name: use.version for use in workload.spec.datasets} | (call.inputs if call else {})
+        return {name: str(await datasets.materialize(version, progress)) for name, version in versions.items()}
 
     async def _launch(self, workload: Workload, prepared: Prepared, inputs: Mapping[str, str]) -> int:
         launch = self._placed(workload, prepared, inputs)

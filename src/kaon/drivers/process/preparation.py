@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kaon.build import archive
 from kaon.build.environments import Environments
-from kaon.build.limits import LOCK, SOURCES, WHEELS
+from kaon.build.limits import DEFAULT_LIMITS, LOCK, SOURCES, WHEELS, ArtifactLimits
 from kaon.drivers.port import Fetch
 from kaon.drivers.process.places import Places
 from kaon.drivers.process.workers import Workers
@@ -58,8 +58,9 @@ class ArtifactPreparer:
 
     name = "artifact"
 
-    def __init__(self, fetch: Fetch, workers: Workers) -> None:
+    def __init__(self, fetch: Fetch, workers: Workers, limits: ArtifactLimits) -> None:
         self._fetch = fetch
+        self._limits = limits
         self._workers = workers
 
     async def prepare(self, so_far: Prepared, progress: OnProgress) -> Prepared:
@@ -69,7 +70,7 @@ class ArtifactPreparer:
         file = so_far.folder if unpacked else await self._fetch(so_far.digest)
         if not unpacked:
             progress("unpacking the artifact")
-        return replace(so_far, manifest=await self._workers.run(lambda: _unpacked(so_far, file)))
+        return replace(so_far, manifest=await self._workers.run(lambda: _unpacked(so_far, file, self._limits)))
 
 
 class EnvironmentPreparer:
@@ -164,17 +165,19 @@ class Preparation:
             ) from None
 
 
-def preparation(places: Places, fetch: Fetch, environments: Environments) -> Preparation:
+def preparation(
+    places: Places, fetch: Fetch, environments: Environments, limits: ArtifactLimits = DEFAULT_LIMITS
+) -> Preparation:
     """The preparation of replicas on this machine: the artifact, then the environment of its lock."""
     workers = Workers("install", AT_ONCE)
-    return Preparation(places, [ArtifactPreparer(fetch, workers), EnvironmentPreparer(environments, workers)])
+    return Preparation(places, [ArtifactPreparer(fetch, workers, limits), EnvironmentPreparer(environments, workers)])
 
 
-def _unpacked(so_far: Prepared, file: Path) -> Manifest:
+def _unpacked(so_far: Prepared, file: Path, limits: ArtifactLimits) -> Manifest:
     """Unpack a file, unless that was done before, and delete it: it is no longer needed, or is damaged."""
     target = so_far.folder
     try:
-        manifest = archive.extract(file, target, digest=so_far.digest)
+        manifest = archive.extract(file, target, limits, digest=so_far.digest)
     except ValidationError:
         raise BuildError(
             "The artifact was made by another version of Kaon, and this one cannot read its manifest.",

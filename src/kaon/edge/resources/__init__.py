@@ -1,15 +1,15 @@
 """The table as Envoy's resources: plain dicts, ready for JSON. Pure.
 
-Four kinds of documents, each a discovery response. Three are files that Envoy follows; the replicas of each
-cluster come from the agent (`kaon.edge.discovery`), and their files are what the next agent goes on from:
+Four kinds of documents, each a discovery response. Three are files that Envoy follows; the replicas of each cluster are
+sent by the agent (`kaon.edge.discovery`), and their files are for the next agent:
 
-    listeners/edge.json     where clients come in, and the limits that they meet
+    listeners/edge.json     the addresses for clients, and their limits
     routes/edge.json        path -> cluster, with timeouts and retries
-    clusters/edge.json      one cluster per revision, the same text as long as the revision lives
-    endpoints/CLUSTER.json  the replicas of one cluster: all that changes in everyday life
+    clusters/edge.json      one cluster per revision, unchanged as long as the revision exists
+    endpoints/CLUSTER.json  the replicas of one cluster: the only frequent changes
 
-A change of a listener drains its connections and a change of a cluster warms it anew, so whatever may
-change often is kept out of both. Envoy's own defaults suit a trusted mesh; the ones here suit an edge.
+A change of a listener drains its connections and a change of a cluster warms it anew, so both contain nothing that
+changes often. Envoy's own defaults are for a trusted mesh; the ones here are for an edge.
 """
 
 from kaon.edge.resources.bootstrap import bootstrap

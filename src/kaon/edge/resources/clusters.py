@@ -120,11 +120,10 @@ def _health_check() -> Json:
 def _outliers(*, hedged: bool) -> Json:
     """Ejects a replica that cannot be reached twice in a row, or nine in ten of whose answers are 5xx.
 
-    Where calls are hedged, Envoy takes one that was sent again for a replica that cannot be reached; there the health
-    check alone says which cannot.
+    Where calls are hedged, Envoy counts a hedged call as a failed connection; there only the health check ejects.
 
-    Not counted one by one are the 503 with which a busy replica sheds load and the 5xx of a service's own faults:
-    they say nothing about one replica against the others, and ejecting the busy ones would topple the rest.
+    Consecutive 503 of a busy replica that sheds load and 5xx of a service's own faults are not counted: all replicas
+    have them alike, and ejecting the busy ones would overload the rest.
     """
     return {
         "split_external_local_origin_errors": True,

@@ -30,8 +30,8 @@ _NOT_BEGUN: Json = {
 """For all calls: another replica is tried when none has begun the call.
 
 A call that broke off while a replica had it is not repeated, whatever its verb: it may have ended that replica, and
-would end the next one too. There is no per-try timeout, since only the service's author knows how long a good answer
-takes; a frozen replica is found by its health check."""
+would end the next one too. There is no timeout per attempt, since valid answers may take any time; a frozen replica is
+found by its health check."""
 
 _BROKEN_OFF: Json = _NOT_BEGUN | {
     "retry_on": f"{_NOT_BEGUN['retry_on']},reset,retriable-status-codes",

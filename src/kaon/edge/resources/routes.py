@@ -89,7 +89,7 @@ _UNKNOWN_PATH: Json = {
     },
     "route": {"cluster": API_CLUSTER, "timeout": "5s"},
 }
-"""The API knows what the caller may have meant (`kaon.api.unknown_paths`)."""
+"""The API suggests similar paths (`kaon.api.unknown_paths`)."""
 
 
 def _own_host(rule: RouteRule) -> Json:

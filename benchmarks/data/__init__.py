@@ -1,0 +1,1 @@
+"""How fast datasets are pushed and made ready on a machine, beside rclone."""
