@@ -13,12 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from kaon import context
-<<<<<<< HEAD
 from kaon.errors import KaonError, TooManyRequests
-=======
-from kaon.errors import KaonError
 from kaon.runtime.answers import Answer
->>>>>>> first
 from kaon.runtime.batcher import BatchLane
 from kaon.runtime.figures import EndpointFigures
 from kaon.runtime.inflight import NOWHERE, Flights
