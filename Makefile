@@ -131,3 +131,8 @@ bench-tune-live: .venv/.dev ## the tuner on the real platform: before, while it 
 	@TRACES=$(TRACES) $(BIN)/python -m benchmarks.tune_live
 
 .PHONY: bench-tune-live
+
+bench-jobs: .venv/.dev ## jobs: submissions a second, and a decision of the queue while 100,000 wait; QUICK=1
+	@$(BIN)/python -m benchmarks.jobs
+
+.PHONY: bench-jobs

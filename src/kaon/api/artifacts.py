@@ -250,6 +250,9 @@ async def _users(context: ApiContext, ws: str, digest: str) -> list[str]:
         for row in context.snapshot.unreadable(kind)
         if row.workspace == ws
     ]
+    named += [
+        job.name for job in context.snapshot.labelled("job", "artifact", ws, digest) if not job.status.state.ended
+    ]
     return named + [
         r.name
         for r in revisions

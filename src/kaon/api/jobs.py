@@ -33,6 +33,8 @@ from kaon.types.kind import Verb
 from kaon.types.kinds import KINDS
 from kaon.types.resource import JobResource
 
+_TOUCH_EVERY_S = 60.0
+"""Far less than an unused artifact is kept."""
 router = AuthorizedRouter("/workspaces/{ws}/jobs", tag="jobs")
 collection = Collection(
     kind=KINDS["job"],
@@ -53,9 +55,17 @@ async def submit_job(ws: WorkspaceParam, body: JobRequest, context: WithContext,
     owner = job_rights.submitter(context, caller, ws)
     name, specs = specs_of(context, caller, owner, ws, body)
     check_jobs(context, ws, len(specs))
-    await edits.touch_artifact(context.store, ws, next(iter(specs.values())).artifact, context.clock.now())
+    await _keep_artifact(context, ws, next(iter(specs.values())).artifact)
     await context.store.write(_queued(context, caller, ws, name, specs))
     return JobNames(name=name, jobs=tuple(specs))
+
+
+async def _keep_artifact(context: ApiContext, ws: str, digest: str) -> None:
+    """Mark the artifact as used; many submissions of one do not write to its row each."""
+    artifact = context.snapshot.find("artifact", ws, digest)
+    now = context.clock.now()
+    if artifact is None or not 0 <= now - artifact.status.used_at < _TOUCH_EVERY_S:
+        await edits.touch_artifact(context.store, ws, digest, now)
 
 
 def _queued(context: ApiContext, caller: Caller, ws: str, name: str, specs: dict[str, JobSpec]) -> list[Write]:

@@ -20,7 +20,7 @@ from kaon.types.kinds import KINDS
 from kaon.types.resource import Unreadable
 from kaon.types.workspace import DEFAULT_WORKSPACE, WorkspaceSpec
 
-_WITHIN = ("key", "secret", "dataset-version", "dataset")
+_WITHIN = ("key", "secret", "dataset-version", "dataset", "job")
 """Kinds whose resources are deleted with their workspace."""
 
 router = AuthorizedRouter("/workspaces", tag="workspaces")
@@ -58,6 +58,11 @@ async def delete_workspace(
         raise Conflict(
             f"Workspace '{ws}' still has deployments: {names}.",
             hint=f"Delete them first: kaon rm {deployments[0].name}",
+        )
+    if jobs := [job for job in context.snapshot.list("job", ws) if not job.status.state.ended]:
+        raise Conflict(
+            f"Workspace '{ws}' still has jobs that have not ended, such as '{jobs[0].name}'.",
+            hint=f"Cancel them first: kaon job cancel {jobs[0].name}",
         )
     artifacts = await _all(context, "artifact", ws)
     await discard(context.store, context.blobs, artifacts, partial(audit.with_record, context, caller))

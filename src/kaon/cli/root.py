@@ -43,7 +43,7 @@ VERBS = {
         "simulate": "simulate",
     },
     "Change": {"scale": "scale", "set": "set", "rm": "rm", "tune": "tune.command", "rollout": "rollout.command"},
-    "Data": {"dataset": "dataset.command"},
+    "Data and jobs": {"dataset": "dataset.command", "job": "job.command"},
     "Share": {
         "adopt": "adopt",
         "key": "key",

@@ -135,6 +135,24 @@ class PlatformClient:
             time.sleep(min(_MAX_RETRY_S, _RETRY_S * 2**failures))
             failures = min(failures + 1, 10)
 
+    def events_of(self, path: str) -> Iterator[ServerEvent]:
+        """The server-sent events of `GET path`, until the platform ends them.
+
+        After a first success it reconnects whenever the connection fails; events may then come again.
+        """
+        failures, began = 0, False
+        while True:
+            try:
+                for event in self._server_events(path, {}):
+                    failures, began = 0, True
+                    yield event
+                return
+            except (Unavailable, DeadlineExceeded):
+                if not began:
+                    raise
+            time.sleep(min(_MAX_RETRY_S, _RETRY_S * 2**failures))
+            failures = min(failures + 1, 10)
+
     def _server_events(self, path: str, query: Query) -> Iterator[ServerEvent]:
         timeout = httpx2.Timeout(_IDLE_S, connect=_CONNECT_S)
         with (

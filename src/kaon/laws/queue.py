@@ -14,8 +14,10 @@ no clock: times are arguments.
 from __future__ import annotations
 
 import heapq
+import math
+from bisect import insort
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -143,6 +145,8 @@ class JobQueue:
         self._used_in: defaultdict[str, Amount] = defaultdict(Amount)
         """Cloud -> what the jobs there have."""
         self._counts: defaultdict[str, int] = defaultdict(int)
+        self._heads: dict[str, list[tuple[QueuePosition, Amount]]] = {}
+        """The answers of `heads`, until something of their workspace changes."""
         self._groups: defaultdict[Hashable, _Group] = defaultdict(_Group)
 
     def __len__(self) -> int:
@@ -197,6 +201,7 @@ class JobQueue:
     def _leave(self, key: JobKey) -> Hashable:
         """Remove a job without queueing the next one of its group, which is returned."""
         waiting = self._jobs.pop(key, None)
+        self._heads.pop(key[0], None)
         ran = self._running.pop(key, None)
         group: Hashable = waiting.group if waiting else None
         if ran is not None:
@@ -219,8 +224,10 @@ class JobQueue:
         turn = _Turn(self, list(rooms), now)
         return turn.decided(self._later[0][0] if self._later else None)
 
-    def heads(self, workspace: str) -> Iterator[WaitingJob]:
-        """The first job of each demand in a workspace, by turn."""
+    def heads(self, workspace: str) -> list[tuple[QueuePosition, Amount]]:
+        """The position and demand of the first job of each demand in a workspace, in order; at most `SHAPES_TRIED`."""
+        if (cached := self._heads.get(workspace)) is not None:
+            return cached
         heads: list[tuple[QueuePosition, Amount]] = []
         shapes = self._ready.get(workspace, {})
         for demand in list(shapes):
@@ -230,8 +237,8 @@ class JobQueue:
                 heads.append((first.turn, demand))
         if not shapes:
             self._ready.pop(workspace, None)
-        for _, demand in heapq.nsmallest(SHAPES_TRIED, heads):
-            yield shapes[demand][0][1]
+        self._heads[workspace] = heapq.nsmallest(SHAPES_TRIED, heads)
+        return self._heads[workspace]
 
     def _first(self, heap: Heap) -> WaitingJob | None:
         while heap:
@@ -249,6 +256,7 @@ class JobQueue:
             self._admit(job.group)
 
     def _push(self, job: WaitingJob) -> None:
+        self._heads.pop(job.key[0], None)
         heapq.heappush(self._ready[job.key[0]].setdefault(job.demand, []), (job.turn, job))
 
     def _admit(self, group: Hashable) -> None:
@@ -289,12 +297,16 @@ class _Turn:
         for total in self._total.values():
             self._all = self._all.plus(total or Amount())
         self._starts: list[Start] = []
+        self._most = Amount()
         self._reserved: dict[str, JobKey] = {}
         self._never: dict[JobKey, str] = {}
         self._next_at: list[float] = []
         self._popped: list[WaitingJob] = []
+        self._heads: dict[str, list[tuple[QueuePosition, Amount]]] = {}
+        """Of each workspace that was looked at, kept up to date with the starts."""
 
     def decided(self, next_at: float | None) -> Decision:
+        self._measure()
         used = {workspace: self._queue._used[workspace] for workspace in self._queue._ready}
         order: list[tuple[float, QueuePosition, str]] = []
         for workspace in list(self._queue._ready):
@@ -312,10 +324,12 @@ class _Turn:
         return Decision(tuple(self._starts), self._reserved, self._never, min(due, default=None))
 
     def _offer(self, order: list[tuple[float, QueuePosition, str]], workspace: str, used: Amount) -> None:
-        head = next(self._queue.heads(workspace), None)
-        if head is not None:
+        if workspace not in self._heads:
+            self._heads[workspace] = self._queue.heads(workspace)
+        if heads := self._heads[workspace]:
+            (_, since, key), _ = heads[0]
             # Of equal shares the older job goes first, whatever its priority in its own workspace.
-            heapq.heappush(order, (used.share(self._all), (head.since, 0.0, head.key), workspace))
+            heapq.heappush(order, (used.share(self._all), (since, 0.0, key), workspace))
 
     def _open(self, cloud: str) -> bool:
         free = self._free[cloud]
@@ -325,14 +339,38 @@ class _Turn:
 
     def _next_of(self, workspace: str) -> WaitingJob | None:
         """Start the first job of a workspace that fits; its head may reserve a cloud."""
-        for position, job in enumerate(self._queue.heads(workspace)):
-            cloud = self._place(job)
-            if cloud is not None:
-                self._start(job, cloud)
-                return job
+        shapes = self._queue._ready[workspace]
+        for position, (_, demand) in enumerate(self._heads[workspace]):
+            if self._fits_somewhere(demand):
+                job = shapes[demand][0][1]
+                cloud = self._place(job)
+                if cloud is not None:
+                    self._start(job, cloud)
+                    self._replace_head(workspace, position, demand)
+                    return job
             if position == 0:
-                self._hold(job)
+                self._hold(shapes[demand][0][1])
         return None
+
+    def _replace_head(self, workspace: str, position: int, demand: Amount) -> None:
+        """After the start of the first job of a demand: the next one takes its place in the order."""
+        heads = self._heads[workspace]
+        del heads[position]
+        following = self._queue._first(self._queue._ready[workspace][demand])
+        if following is not None:
+            insort(heads, (following.turn, demand))
+
+    def _fits_somewhere(self, demand: Amount) -> bool:
+        """A quick test: false when no cloud has so much free."""
+        cpus, memory, gpus = self._most
+        return demand.cpus <= cpus and demand.memory <= memory and demand.gpus <= gpus
+
+    def _measure(self) -> None:
+        """Find the most that any open cloud has free of each resource."""
+        unknown = Amount(math.inf, math.inf, math.inf)
+        free = [self._free[cloud] or unknown for cloud in self._free if self._open(cloud)] or [Amount()]
+        most = Amount(*(max(each[n] for each in free) for n in range(3)))
+        self._most = most.plus(Amount(1e-9, 0.5, 1e-9))
 
     def _place(self, job: WaitingJob) -> str | None:
         """The cloud in which a job fits with the least left over; None: in none."""
@@ -348,12 +386,13 @@ class _Turn:
 
     def _start(self, job: WaitingJob, cloud: str) -> None:
         self._starts.append(Start(job.key, cloud))
+        self._popped.append(job)
         free = self._free[cloud]
         if free is not None:
             self._free[cloud] = free.plus(job.demand, -1.0)
         self._counts[cloud] += 1
         heapq.heappop(self._queue._ready[job.key[0]][job.demand])
-        self._popped.append(job)
+        self._measure()
 
     def _hold(self, job: WaitingJob) -> None:
         """Reserve a cloud for a job that has waited for long and would fit there without other jobs."""
@@ -369,6 +408,7 @@ class _Turn:
         if free:
             best = max(free, key=lambda cloud: (_gap(job, self._free[cloud]), cloud))
             self._reserved[best] = job.key
+            self._measure()
 
 
 def _gap(job: WaitingJob, free: Amount | None) -> float:

@@ -80,8 +80,17 @@ def bare(hint: Any) -> Any:
             hint = hint.__supertype__
         elif isinstance(hint, _ALIASES):
             hint = hint.__value__
+        elif isinstance(alias := get_origin(hint), _ALIASES):
+            hint = _filled(alias, get_args(hint))
         else:
             return hint
+
+
+def _filled(alias: Any, args: tuple[Any, ...]) -> Any:
+    """The type that a generic alias stands for with these arguments, such as numpy's `NDArray[np.float32]`."""
+    by_parameter = dict(zip(alias.__type_params__, args, strict=True))
+    parameters = getattr(alias.__value__, "__parameters__", ())
+    return alias.__value__[tuple(by_parameter[each] for each in parameters)] if parameters else alias.__value__
 
 
 def is_scalar(hint: Any) -> bool:

@@ -35,11 +35,12 @@ from kaon.api.views import (
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.text import plain
 from kaon.client import contexts
+from kaon.client.events import ServerEvent
 from kaon.client.platform import PlatformClient
 from kaon.client.watch import ResourceChange
 from kaon.datasets.remote import DatasetPush, VersionFiles
 from kaon.drivers.port import LogLine
-from kaon.errors import InvalidInput, KaonError, NotFound, did_you_mean
+from kaon.errors import Conflict, InvalidInput, KaonError, NotFound, did_you_mean
 from kaon.laws.datasets import reference
 from kaon.settings import Settings
 from kaon.types.advice import Advised
@@ -49,6 +50,7 @@ from kaon.types.deployment import DeploymentSpec, Scaling, Shadow
 from kaon.types.etag import etag
 from kaon.types.event import Event
 from kaon.types.garbage import Collected
+from kaon.types.job import JobMetrics, JobNames, JobRequest, JobResult
 from kaon.types.kind import Kind
 from kaon.types.kinds import KINDS
 from kaon.types.replica import ReplicaStatus
@@ -189,6 +191,35 @@ class Remote:
     def logs(self, name: str, **query: Any) -> Iterator[LogLine]:
         """Log lines of the replicas."""
         return self._platform.lines(LogLine, self._at("deployments", name, "logs"), **query)
+
+    def submit_job(self, request: JobRequest) -> JobNames:
+        """Queue a job or an array."""
+        return self._platform.write("POST", self._at("jobs"), request, answer=JobNames)
+
+    def change_job(self, name: str, change: str) -> JobNames:
+        """`cancel` or `retry` a job, or the jobs of an array."""
+        return self._platform.write("POST", self._at("jobs", name, change), answer=JobNames)
+
+    def job_result(self, name: str) -> JobResult | None:
+        """What a job returned; None: it has not succeeded."""
+        try:
+            return self._platform.read(JobResult, self._at("jobs", name, "result"))
+        except Conflict:
+            return None
+
+    def job_metrics(self, name: str) -> JobMetrics:
+        """The metrics of a job's newest attempt."""
+        return self._platform.read(JobMetrics, self._at("jobs", name, "metrics"))
+
+    def job_events(self, name: str) -> Iterator[ServerEvent]:
+        """The views, progress and metrics of a job as they come, until it has ended."""
+        self._requested = KINDS["job"], name
+        return self._platform.events_of(self._at("jobs", name, "progress"))
+
+    def job_logs(self, name: str, **query: Any) -> Iterator[LogLine]:
+        """Log lines of an attempt."""
+        self._requested = KINDS["job"], name
+        return self._platform.lines(LogLine, self._at("jobs", name, "logs"), **query)
 
     def events(self, kind: str | None = None, name: str | None = None, limit: int = 100) -> list[Event]:
         """Events, oldest first."""
