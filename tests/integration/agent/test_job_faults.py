@@ -252,9 +252,13 @@ async def test_kills_at_random_moments_lose_no_job_and_run_none_twice(tmp_path: 
     agent = await _agent(tmp_path, run_dir)
     try:
         for kill in range(KILLS):
-            for _ in range(chance.randrange(1, 12)):
+            looks = iter(range(chance.randrange(1, 12)))
+
+            def is_last(looks: Iterator[int] = looks) -> bool:
                 planner.plan()
-                await asyncio.sleep(0.05)
+                return next(looks, None) is None
+
+            await until(is_last, "a random number of looks")
             if kill % 2:
                 _kill_one_job(run_dir, chance)
             else:

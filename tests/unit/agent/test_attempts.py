@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from kaon.agent.act.attempt_end import collect_end
 from kaon.agent.act.attempt_news import POINTS_MAX, ProgressTail, thinned
@@ -118,11 +118,12 @@ class World:
         self.memory.wanted = Plan(cloud="local", attempts=attempts)
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
-        give_up = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < give_up, f"not within 20 s: {what}; {self.memory.reports[-1:]}"
-            await self.clock.advance(0.05)
-            await asyncio.sleep(0.0005)
+        async def look() -> object:
+            if not (found := condition()):
+                await self.clock.advance(0.05)
+            return found
+
+        await until(look, what)
 
     async def pass_time(self, seconds: float) -> None:
         until = self.clock.monotonic() + seconds
