@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.laws.queue import RESERVE_AFTER_S, UNKNOWN_AT_ONCE, Amount, JobQueue, JobRoom, WaitingJob
+from kaon.laws.queue import RESERVE_AFTER_S, UNKNOWN_AT_ONCE, Amount, JobQueue, JobRoom, Start, WaitingJob
 
 GIB = 2.0**30
 
@@ -28,12 +28,17 @@ def queue_of(*jobs: WaitingJob) -> JobQueue:
     return queue
 
 
+def run(queue: JobQueue, start: Start) -> None:
+    job = queue.waiting_job(start.key)
+    assert job is not None
+    queue.run(start.key, start.cloud, job.demand, job.group)
+
+
 def started(queue: JobQueue, cpus: float, now: float = 0.0) -> list[str]:
     """The names of the jobs that start, which run from then on."""
     decision = queue.decide([room(queue, cpus)], now)
-    jobs = {job: queue._jobs[job] for job in (start.key for start in decision.starts)}
     for start in decision.starts:
-        queue.run(start.key, start.cloud, jobs[start.key].demand, jobs[start.key].group)
+        run(queue, start)
     return [start.key[1] for start in decision.starts]
 
 
@@ -102,7 +107,8 @@ def test_capacity_is_kept_and_every_job_that_can_run_does(
     """However many jobs of whatever sizes wait: each round some end, and in the end all have run."""
     queue = JobQueue()
     sizes = {}
-    for number, (workspace, size, priority, group) in enumerate(jobs):
+    for number, (workspace, drawn, priority, group) in enumerate(jobs):
+        size = group or drawn  # jobs of an array are of one size
         key = (workspace, f"j{number}")
         sizes[key] = size
         array = {"group": (workspace, group), "parallel": 2} if group else {}
@@ -112,8 +118,7 @@ def test_capacity_is_kept_and_every_job_that_can_run_does(
     for _ in range(3 * len(jobs) + 3):
         decision = queue.decide([room(queue, float(c), f"c{n}") for n, c in enumerate(cpus)], now)
         for start in decision.starts:
-            job = queue._jobs[start.key]
-            queue.run(start.key, start.cloud, job.demand, job.group)
+            run(queue, start)
             assert start.key not in ran
             ran.add(start.key)
         for n, c in enumerate(cpus):
