@@ -53,7 +53,7 @@ def _make(name: str, python: Path) -> bool:
 
 
 def versions(name: str) -> dict[str, str]:
-    """The versions of what was asked for in a peer's environment."""
+    """The versions of the wanted packages in a peer's environment."""
     python = FOLDER / name / "bin" / "python"
     wanted = [spec.split("[")[0].split("=")[0].split(">")[0].split("<")[0] for spec in PEERS[name]]
     names = "{n: v(n) for n in sys.argv[1:]}"

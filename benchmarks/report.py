@@ -72,7 +72,7 @@ class Report:
         return RESULTS / f"{self.name}{'-quick' if QUICK else ''}.json"
 
     def save(self) -> None:
-        """Write benchmarks/results/NAME.json with what there is so far."""
+        """Write the results so far to benchmarks/results/NAME.json."""
         RESULTS.mkdir(parents=True, exist_ok=True)
         content = {
             "benchmark": self.name,

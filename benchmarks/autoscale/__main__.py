@@ -104,7 +104,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def stamped(load: Load) -> str:
-    """A hash of all that a load's result depends on: a run that was cut off goes on where it was."""
+    """A hash of all that a load's result depends on, so that an interrupted run can continue."""
     root = Path(__file__).resolve().parents[2]
     files = [root / "src" / "kaon" / "laws" / f"{name}.py" for name in LAWS]
     files += (root / "src" / "kaon" / "laws" / "scaling_peers").glob("*.py")

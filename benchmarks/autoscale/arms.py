@@ -21,12 +21,12 @@ SERVES_RPS = TRUTH.max_batch / (TRUTH.a * TRUTH.max_batch + TRUTH.b)
 
 
 def ours(completion: float = OBJECTIVE.completion) -> ScalingLaw:
-    """Untuned: told nothing but the objective and the handler's largest batch."""
+    """Untuned: given only the objective and the handler's largest batch."""
     return Scale(OBJECTIVE.model_copy(update={"completion": completion}), TRUTH.max_batch)
 
 
 def defaults() -> dict[str, ScalingLaw]:
-    """The vendors' defaults; targets as their guides say for a container that takes eight calls at once."""
+    """The vendors' defaults; targets by their guides for a container that takes eight calls at once."""
     return {
         "knative": Knative(target=8.0),
         "ray-serve": RayServe(),
@@ -37,7 +37,7 @@ def defaults() -> dict[str, ScalingLaw]:
 
 
 def grids(quick: bool) -> dict[str, list[ScalingLaw]]:
-    """The peers' grids: what their guides tell to tune."""
+    """The peers' grids: the parameters that their guides tune."""
     targets = (2.0, 3.0, 4.0, 6.0)
     downs = (0.0, 300.0) if quick else (0.0, 120.0, 900.0)
     shares = (0.5, 0.7) if quick else (0.4, 0.5, 0.6, 0.7, 0.8)

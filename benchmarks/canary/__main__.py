@@ -38,7 +38,7 @@ def told(
 
 
 def naive(seconds: int, seed: int) -> bool:
-    """Whether a test for one look, at 5 % and asked every second, calls an equal one worse."""
+    """Whether a test for one look, at 5 % and repeated every second, calls an equal one worse."""
     rng, a, b, n = random.Random(seed), 0, 0, 0
     for _ in range(seconds):
         n += 100

@@ -45,7 +45,7 @@ OBJECTIVE = Objective()
 
 
 class Cloud:
-    """Totals as an edge and replicas tell them."""
+    """Totals as an edge and replicas report them."""
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock

@@ -73,7 +73,7 @@ class Platform:
                 await reconciler.reconcile(key)
 
     async def report(self, number: int = 1) -> None:
-        """The cloud's agent says that all is ready, in its report of that number; it is never silent."""
+        """The cloud's agent reports that all replicas are ready, in the report of that number."""
         await self.snapshot.current()
         replicas = tuple(
             ReplicaStatus(
@@ -106,7 +106,7 @@ def wanted(replicas: int, number: int = 0) -> DeploymentSpec:
 
 
 async def _idle_ms(platform: Platform) -> list[float]:
-    """Processor time: nothing is read from a disk, so that is all the time there is on a machine that is free."""
+    """Processor time: nothing is read from a disk, so on an idle machine it is all of the time."""
     took = []
     before = await platform.store.version()
     reconcilers = [r for r in platform.controllers.reconcilers if r.name in _OF_DEPLOYMENTS]

@@ -35,7 +35,7 @@ TIMES = 4.0
 MOST = 24
 SECONDS, WARM_S = (30, 10) if QUICK else (180, 45)
 FIXED, FIXED_REPLICAS = "fixed", 8
-"""Beside the laws, so many replicas that nobody changes."""
+"""The fixed number of replicas that is measured beside the laws."""
 LET_GO_S = 2.0 if QUICK else 5.0
 """So long laws only look: as many replicas as the first calls need are there."""
 LAWS = (LawName.KAON, LawName.KNATIVE) if QUICK else (LawName.KAON, LawName.KNATIVE, LawName.RAY_SERVE)
@@ -56,7 +56,7 @@ class Arm:
     replica_seconds: float
     replicas: list[int]
     load: dict[str, Any]
-    """What the load generator said."""
+    """The output of the load generator."""
 
     @property
     def mean_replicas(self) -> float:
@@ -64,7 +64,7 @@ class Arm:
 
 
 def first_replicas(load: Load) -> int:
-    """As many as the first seconds need: nobody begins with a debt."""
+    """As many as the first seconds need, so that no arm begins with a queue."""
     first = load.rates[: int(10 * load.times)]
     return math.ceil(1.6 * sum(first) / len(first) / SERVES_RPS)
 

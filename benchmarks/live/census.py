@@ -1,4 +1,4 @@
-"""How many replicas there are, as the machine itself tells: processes, whoever started them and whatever they do.
+"""Counts replicas on the machine itself: processes, whichever system started them and whatever they do.
 
 Counted alike for all: from the moment at which a replica's process has its name until it has ended, so starting and
 draining ones too. That is what somebody pays for.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Named = Callable[[str], str | None]
-"""What a process's command line says of it: the name that its replica is counted under; None: it is none."""
+"""The name under which a process counts as a replica, from its command line; None: it is none."""
 
 RAY_REPLICA = re.compile(r"^ray::ServeReplica:[^:]*:([A-Za-z]+)")
 
@@ -27,7 +27,7 @@ def of_ray(command: str) -> str | None:
 
 
 def of_kaon(home: Path, deployment_of: Callable[[Path], str | None]) -> Named:
-    """Kaon's replicas are told their launch file; `deployment_of` reads it."""
+    """Kaon's replicas have a launch file in their command line; `deployment_of` reads it."""
     pattern = re.compile(re.escape(str(home)) + r"/agent/replicas/[0-9a-f]+/launch\.json")
     known: dict[str, str | None] = {}
 

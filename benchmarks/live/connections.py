@@ -27,12 +27,12 @@ class Caller(Protocol):
         """The request left."""
 
     def answered(self, status: int) -> None:
-        """The whole answer is there, or will never be (`BROKEN`)."""
+        """The answer is complete, or the connection broke (`BROKEN`)."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where calls go, and what each of them says."""
+    """The target of calls, and the bytes of each."""
 
     name: str
     url: str
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         caller.sent()
 
     def abort(self) -> None:
-        """Whoever waited has given up, and says so by hanging up."""
+        """The caller gives up and closes the connection."""
         self._caller = None
         if self._transport is not None:
             self._transport.abort()
@@ -124,7 +124,7 @@ class Pool:
         self._waiting: deque[tuple[Caller, Callable[[Connection], None]]] = deque()
 
     def call(self, caller: Caller, carried: Callable[[Connection], None]) -> None:
-        """Let the call go out as soon as a connection is there; `carried` is told which one it is."""
+        """Send the call once a connection is free; `carried` is called with that connection."""
         oldest_s = asyncio.get_running_loop().time() - KEPT_S
         while self._idle:
             connection = self._idle.pop()

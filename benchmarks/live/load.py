@@ -38,7 +38,7 @@ _PENDING = 255
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked of the process: `arrivals` is a file of native 64-bit integers, nanoseconds from the start."""
+    """The orders of the process: `arrivals` is a file of native 64-bit integers, nanoseconds from the start."""
 
     targets: tuple[Target, ...]
     arrivals: str
@@ -124,7 +124,7 @@ class Load:
         self._open = calls
 
     def one_less(self) -> None:
-        """The fate of one more call is known."""
+        """Record the outcome of one more call."""
         self._open -= 1
         if not self._open:
             self.over.set()

@@ -43,7 +43,7 @@ _NOT_OF_PEERS = {
     "recalls": lambda law, state, gaps: state,
     "figures": lambda law, state: {},
 }
-"""What the platform asks of Kaon's law besides, for laws that have nothing to say to it."""
+"""Further methods of Kaon's law that the platform calls, for laws without them."""
 
 
 def objective(told: Objective, times: float) -> Objective:

@@ -1,4 +1,4 @@
-"""Ray Serve itself, with the same service: at its vendor's defaults, and tuned as its guides say.
+"""Ray Serve itself, with the same service: at its vendor's defaults, and tuned by its guides.
 
 Its seconds are quickened as the laws' are (see `quickened`), here by its own settings: delays, look-back and
 the interval at which it gathers figures are divided by the same factor.
@@ -59,7 +59,7 @@ ARMS = {"ray-serve-itself": defaults, "ray-serve-itself-tuned": tuned}
 
 
 def fixed(replicas: int) -> dict[str, Any]:
-    """So many, for ever."""
+    """A fixed number of replicas."""
     return {"num_replicas": replicas, "max_ongoing_requests": 3 * MAX_BATCH}
 
 

@@ -18,9 +18,9 @@ from kaon.sim.run import SimulationSetting, run
 from kaon.types.observation import Observation
 
 OWN_START_S = 0.6
-"""What a replica takes beside its loading: the process, its imports, the edge's word that it is there."""
+"""The time of a start beyond loading: the process, its imports, the edge's check."""
 STALE_S = 1.5
-"""How old figures are when a law gets them: counted every second, asked for every half."""
+"""The age of figures when a law gets them: counted every second, read every half second."""
 TICK_S = 2.0 / TIMES
 SEED = 1
 
@@ -31,7 +31,7 @@ LEAD_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A law that is heard from `until_s` on; until then it only looks, and there are `replicas`."""
+    """A law that decides from `until_s` on; until then it only observes, with `replicas`."""
 
     law: Rule
     replicas: int
@@ -60,7 +60,7 @@ class Simulated:
 
 
 def simulated(law: Rule, load: Load, first_replicas: int) -> Simulated:
-    """What the simulator says of a law on a load. A caller hangs up at its deadline, so no latency is above it."""
+    """The simulator's result of a law on a load. A caller hangs up at its deadline, so no latency exceeds it."""
     start_s = LOAD_S + OWN_START_S
     setting = SimulationSetting(
         truth=Truth(a=A_S, b=B_S, max_batch=MAX_BATCH, noise=0.01, start_s=start_s, start_p95_s=1.1 * start_s),
@@ -91,7 +91,7 @@ def of_law(law: LawName, load: Load, first_replicas: int) -> Simulated:
 
 
 def of_fixed(replicas: int, load: Load) -> Simulated:
-    """A number that nobody changes."""
+    """A fixed number of replicas."""
     return simulated(Held(Knative(), replicas), load, replicas)
 
 

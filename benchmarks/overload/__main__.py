@@ -88,7 +88,7 @@ async def overloaded(report: Report, it: Platform, endpoint: str, keys: Sequence
 
 
 async def silent(report: Report, it: Platform, endpoint: str, keys: Sequence[str]) -> None:
-    """The same by callers who hang up after their two seconds without having said so; the endpoint has sixty."""
+    """The same with callers who hang up after two seconds without sending a deadline; the endpoint has sixty."""
     best = report.figures[endpoint]["peak_rps"]
     whole, took_s = await _storm(it, endpoint, keys, OVERLOAD * best, say_so=False)
     await back_to_normal(it.callers("calm", endpoint, keys[0]), NORMAL_WITHIN_S)

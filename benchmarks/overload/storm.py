@@ -87,7 +87,7 @@ class Line:
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, request: bytes) -> tuple[int, bool]:
-        """The answer's status, and whether it said when to come back. Hangs up when it is cancelled."""
+        """The answer's status, and whether it has a Retry-After. Closes the connection when cancelled."""
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
         try:
             writer.write(request)
@@ -107,7 +107,7 @@ class Line:
 
 
 async def call(line: Line, callers: Callers, request: bytes, tally: Tally, tries: int = TRIES) -> None:
-    """One call: asked again at once while it is refused, until its caller's patience ends."""
+    """One call: repeated at once while it is refused, until its caller gives up."""
     began_at = time.monotonic()
     tally.calls += 1
     for _ in range(tries):

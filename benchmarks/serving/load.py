@@ -33,7 +33,7 @@ LEAST_SHARE = 0.9
 
 
 def require_wrk() -> str:
-    """The path of wrk. Raises SystemExit that says how to get it."""
+    """The path of wrk. Raises SystemExit with how to get it."""
     path = shutil.which("wrk")
     if path is None:
         raise SystemExit("This benchmark needs `wrk`: apt-get install wrk (or your system's package of that name).")
@@ -49,7 +49,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of wrk saw, and what the servers used for it."""
+    """The results of one run of wrk, and the resources that the servers used."""
 
     per_s: float
     p50_ms: float

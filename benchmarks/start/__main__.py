@@ -80,7 +80,7 @@ class Platform:
         self.kaon("down")
 
     def _measure_running(self, figures: dict[str, list[float]]) -> None:
-        time.sleep(SETTLE_S)  # idle is what it is when nobody has asked anything for a while
+        time.sleep(SETTLE_S)  # idle: without calls for a while
         parts = {name: self._pss_mb(self.settings.run_dir / f"{name}.lock") for name in ("server", "agent", "edge")}
         for name, used in parts.items():
             figures[f"{name}_mb"].append(used)

@@ -7,7 +7,7 @@ import kaon
 
 @kaon.service
 class Noop:
-    """Answers with what it was asked."""
+    """Answers with its argument."""
 
     @kaon.endpoint(method="GET", path="/")
     def ping(self, x: int = 1) -> int:

@@ -81,7 +81,7 @@ def best_static(load: Load) -> int:
 
 
 Arm = Callable[[int], tuple[Score, dict[str, Any]]]
-"""A seed's score, and what there is to tell of it."""
+"""A seed's score, and its report."""
 
 
 def _simple(load: Load, make: ScalingLaw, rows: int) -> Arm:

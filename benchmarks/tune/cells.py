@@ -33,7 +33,7 @@ _DECIDES_NOT = frozenset(
         *(f"benchmarks/tune/{name}.py" for name in ("__main__", "cells", "judge", "pages", "pictures")),
     }
 )
-"""What only tells of results, or concerns other parts of the platform."""
+"""Modules that only report results, or concern other parts of the platform."""
 
 Cell = dict[str, Any]
 Place = tuple[str, int, str]

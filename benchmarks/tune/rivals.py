@@ -30,7 +30,7 @@ WIDTH = 0.1
 
 
 class Explorer(Protocol):
-    """Says what to try next, and is told what the last try cost."""
+    """Chooses what to try next, and gets the cost of the last try."""
 
     def ask(self) -> CubePoint: ...
 

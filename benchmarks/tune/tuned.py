@@ -37,7 +37,7 @@ FIT_S = 600.0
 
 @dataclass(frozen=True)
 class Look:
-    """How things stood: enough to tell what was seen since."""
+    """Totals at one moment, from which later observations are computed."""
 
     at_s: float
     counts: tuple[int, ...]
@@ -99,7 +99,7 @@ class Tuned:
         self.told.final = self.state.force
         return outcome
 
-    # What is seen
+    # Observations
 
     def _seen(self) -> Look:
         w = self.life.session.world.world

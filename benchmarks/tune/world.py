@@ -62,12 +62,12 @@ class World:
 
     @cached_property
     def start(self) -> KnobValues:
-        """What they are as long as nobody tunes."""
+        """Their values without tuning."""
         usual = scaling.values(Scale(self.objective, USUAL))
         return {knob.name: usual[knob.name] for knob in self.space.knobs}
 
     def law(self, values: KnobValues) -> Scale:
-        """Kaon's law with the knobs as `values` say."""
+        """Kaon's law with the knobs in `values`."""
         return scaling.applied(Scale(self.objective, USUAL), values)
 
 

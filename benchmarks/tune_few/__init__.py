@@ -1,1 +1,1 @@
-"""`make bench-tune-few`: the tuner where few calls come, and a bad minute says more than a thousand good calls."""
+"""`make bench-tune-few`: the tuner with few calls, where one bad minute counts more than a thousand good calls."""

@@ -40,7 +40,7 @@ def kept(part: str) -> Path:
 
 
 def ended(*_: Any) -> None:
-    """End all that was started; whoever says it twice, as `timeout` does, must not cut that short."""
+    """End all that was started; a second signal, as `timeout` sends it, must not interrupt that."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit("ended from outside")
 

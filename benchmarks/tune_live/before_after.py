@@ -45,7 +45,7 @@ class Setting:
         return score.MINUTE_S / self.times
 
     def first_replicas(self, load: Load) -> int:
-        """As many as the first seconds need: nobody begins with a debt."""
+        """As many as the first seconds need, so that no arm begins with a queue."""
         first = load.rates[: int(10 * load.times)]
         return max(1, math.ceil(1.6 * sum(first) / len(first) / self.serves_rps))
 

@@ -70,13 +70,13 @@ class Outcome:
     counted: tuple[Counted, ...]
     generator: dict[str, Any]
     tuning: dict[str, Any]
-    """As the API told it in the end."""
+    """The tuning state at the end, from the API."""
     journal: list[dict[str, Any]]
     story: list[tuple[float, str, str]]
     """When the tuner was in which state, why; seconds of the run."""
     replicas: list[int]
     replay: str
-    """What `kaon tune NAME --replay` said of the journal."""
+    """The output of `kaon tune NAME --replay`."""
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Match:
 
     @contextlib.contextmanager
     def _watched(self, start_at: float) -> Iterator[None]:
-        """Note what the tuners say of themselves, whenever it is something else."""
+        """Record the states of the tuners, whenever they change."""
         over = threading.Event()
 
         def watch() -> None:
@@ -209,7 +209,7 @@ class Match:
             return str(error)
 
     def _counted(self, entrant: Entrant, census: Census, start_at: float) -> tuple[Counted, ...]:
-        """Replica-seconds by window: paid as the system tells, busy and ready as the platform counted."""
+        """Replica-seconds by window: paid by the system's count, busy and ready by the platform's."""
         window_s = MINUTE_S / self.times
         count = int(entrant.load.seconds / window_s)
         busy, ready = [0.0] * count, [0.0] * count
@@ -230,7 +230,7 @@ def tuning(api: httpx2.Client, name: str) -> dict[str, Any]:
 
 
 def steer(api: httpx2.Client, name: str, request: dict[str, Any]) -> None:
-    """Say something to a tuner, as soon as it knows the deployment's knobs."""
+    """Send a request to a tuner, as soon as it has the deployment's knobs."""
     give_up = time.monotonic() + KNOWN_WITHIN_S
     while True:
         answer = api.post(f"/deployments/{name}/tuning", json=request)

@@ -56,7 +56,7 @@ def measured(rounds: int, block_s: float) -> dict[str, Any]:
 
 
 def _awaited(path: Path) -> None:
-    """Until the tuner has asked its twin once: what is compiled then is compiled."""
+    """Wait until the tuner has queried its twin once, so that everything is compiled."""
     give_up = time.monotonic() + READY_WITHIN_S
     while not path.exists():
         if time.monotonic() > give_up:
@@ -65,7 +65,7 @@ def _awaited(path: Path) -> None:
 
 
 def _played(kaon: Platform, calls: Any, blocks: Sequence[int], block_s: float) -> tuple[Any, dict[str, Any]]:
-    """The calls, while the tuner is told at the beginning of each block what to do."""
+    """The calls, while the tuner gets a request at the beginning of each block."""
     with tempfile.TemporaryDirectory(prefix="kaon-path-") as name:
         folder, start_at = Path(name), time.time() + LEAD_S
         generator.write(folder / "arrivals", calls)

@@ -41,7 +41,7 @@ class Deeds:
 
 
 class Restless(TuningController):
-    """In the place of the tuner; `wish` and `deeds` are class attributes, set before it is made."""
+    """Replaces the tuner; `wish` and `deeds` are class attributes, set before it is made."""
 
     wish: Path
     deeds: Path
@@ -114,7 +114,7 @@ class _Asking(Tuned):
 
 
 def question() -> TwinQuery:
-    """What a tuner asks about a service with half an hour of a daily rhythm behind it."""
+    """A tuner's query about a service after half an hour of a daily rhythm."""
     life = _Asking(generated(2400)[1], 1)
     life.run()
     return life.asks[-1]

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLES_S = 0.25
 """So often the agent counts here, seconds of the machine: at a second, figures would be too old for a quick law."""
 NOTES, WISH, DEEDS = "samples.jsonl", "wish", "deeds.json"
-"""Files under the home: what agents told; what is wished of a restless tuner, and what it did."""
+"""Files under the home: reports of agents; requests to a restless tuner, and its actions."""
 
 
 _OF_THE_MACHINE = (
@@ -86,7 +86,7 @@ def quicken(pace: Pace, *, restless: bool = False) -> None:
 
 def unrest(home: Path) -> None:
     """Let a tuner that never rests be in the tuner's place."""
-    from benchmarks.tune_live.restless import Restless  # it brings the simulator, which nobody else here needs
+    from benchmarks.tune_live.restless import Restless  # it imports the simulator, which no other role needs
 
     Restless.wish, Restless.deeds = home / WISH, home / DEEDS
     control.TuningController = Restless  # type: ignore[misc]

@@ -77,7 +77,7 @@ class Platform:
             return api.get(path, headers={"authorization": f"Bearer {self.key}"}).raise_for_status().json()
 
     def until_zero(self) -> None:
-        """Wait until nobody has called for long enough, and no replica is left."""
+        """Wait until no call has come for long enough, and no replica is left."""
         give_up = time.monotonic() + ZERO_WITHIN_S
         while self.get("/workspaces/default/deployments/tiny/replicas")["items"]:
             if time.monotonic() > give_up:

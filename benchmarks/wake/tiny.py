@@ -1,4 +1,4 @@
-"""The service that is woken: it starts as quickly as a replica can, and counts what it was asked to do."""
+"""The service that is woken: it starts as quickly as a replica can, and counts its calls."""
 
 from __future__ import annotations
 

@@ -79,6 +79,7 @@ class Reader:
     def follow(self, block: Block) -> None:
         """Do as one block says."""
         if block.file:
+            (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / block.file).write_text(block.text, encoding="utf-8")
         if block.language == "python" and block.needs_platform:
             subprocess.run([BIN / "python", "-c", block.text], cwd=self.folder, env=self._shell, timeout=60, check=True)

@@ -199,7 +199,7 @@ async def _known(it: World, names: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ENDED)
 def test_who_ends_a_trial_or_changes_the_deployment_leaves_no_residue(trials: Trials, name: str) -> None:
-    trials.snapshot_at(name)
+    trials.begun(name)
     trials.world.kaon(*ENDED[name])
     trials.back(name)
     (end,) = trials.ends(name)
@@ -210,7 +210,7 @@ def test_who_ends_a_trial_or_changes_the_deployment_leaves_no_residue(trials: Tr
 
 
 def test_a_deployment_sent_to_zero_wakes_with_what_is_safe(trials: Trials) -> None:
-    trials.snapshot_at("zero")
+    trials.begun("zero")
     trials.world.kaon("scale", "zero", "0", "-y", "--no-wait")
     eventually(lambda: not trials.world.replicas("zero"), "it is at zero")
     trials.world.kaon("scale", "zero", "1")
@@ -228,11 +228,11 @@ def test_traffic_that_triples_during_a_trial_gets_its_replicas(trials: Trials) -
 
 
 def test_an_agent_that_is_killed_finds_its_trial_again_and_a_replica_that_is_killed_ends_it(trials: Trials) -> None:
-    trials.snapshot_at("killed")
+    trials.begun("killed")
     trials.world.kill("agent")
     killed_at = time.time()
     eventually(lambda: trials.minute("killed")["at_s"] > killed_at + 2, "the next agent counts")
-    tried, _ = trials.snapshot_at("killed")
+    tried, _ = trials.begun("killed")
     trials.unharmed("killed")
     os.kill(int(tried["pid"]), signal.SIGKILL)
     trials.back("killed")
@@ -282,7 +282,7 @@ def test_what_was_promoted_and_spoils_two_minutes_goes_back_for_all(trials: Tria
 
 @pytest.mark.skipif(not CHAOS, reason="it takes its time")
 def test_a_store_that_is_away_for_a_while_loses_neither_calls_nor_the_trial(trials: Trials) -> None:
-    replicas = trials.snapshot_at("control")
+    replicas = trials.begun("control")
     held = sqlite3.connect(trials.world.settings.database.removeprefix("sqlite:///"), isolation_level=None)
     held.execute("BEGIN IMMEDIATE")
     for number in range(3):  # each is refused when the store's patience is over: for longer than a look of the tuner
@@ -291,13 +291,13 @@ def test_a_store_that_is_away_for_a_while_loses_neither_calls_nor_the_trial(tria
             assert refused.status_code == 503, refused.text
     held.execute("ROLLBACK")
     held.close()
-    assert trials.snapshot_at("control") == replicas, "the same processes, one of which tries on"
+    assert trials.begun("control") == replicas, "the same processes, one of which tries on"
     assert trials.ends("control") == []
     trials.unharmed("control")
 
 
 def test_a_control_plane_that_is_killed_takes_its_trials_with_it_and_nothing_else(trials: Trials) -> None:
-    replicas = trials.snapshot_at("control")
+    replicas = trials.begun("control")
     with trials.world.without_server():
         eventually(lambda: trials.knobs(replicas) == [SAFE, SAFE], "the agent ends the trial by itself")
     trials.back("control")

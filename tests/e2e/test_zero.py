@@ -35,7 +35,7 @@ class Sleeper:
         return folder
 
     def to_zero(self) -> None:
-        """Wait until nobody has called for long enough, and no replica is left."""
+        """Wait until no call has come for long enough, and no replica is left."""
         eventually(lambda: not self.platform.replicas("sleeper"), "it is at zero")
 
     def call(self, key: str = "", mark: str = "") -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""The process driver where something does not go as it should: every end has a reason, and nothing waits for ever."""
+"""Faults of the process driver: every end has a reason, and nothing waits without end."""
 
 import asyncio
 import contextlib

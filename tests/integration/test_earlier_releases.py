@@ -1,4 +1,4 @@
-"""What earlier releases stored and said is read by today's code; `tests.fixtures.record` writes it at a release."""
+"""What earlier releases stored and sent is read by today's code; `tests.fixtures.record` writes it at a release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RELEASES = sorted(path for path in recorded.HERE.iterdir() if (path / "kaon.sql"
 
 
 def missing(meant: Any, found: Any, at: str = "") -> list[str]:
-    """Where `found` does not say what was meant. It may say more."""
+    """Where `found` differs from what is expected. It may have more."""
     match meant, found:
         case dict(), dict():
             return [p for key in meant for p in missing(meant[key], found.get(key, "nothing"), f"{at}/{key}")]

@@ -61,12 +61,12 @@ async def served(app: Any, socket: Path) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        server.should_exit = server.force_exit = True  # whoever waits for a plan, or to be asked something, is let go
+        server.should_exit = server.force_exit = True  # long requests are ended
         await running
 
 
 class Server:
-    """A control plane that answers a plan as `write` writes it, under a name that nobody can make from it."""
+    """A control plane that answers with plans written by `write`, under a name that cannot be derived from them."""
 
     def __init__(self, write: Callable[[Plan], Any], *, reads_etags: bool = True) -> None:
         self.write = write
@@ -105,7 +105,7 @@ class Server:
 
 
 class Edge:
-    """An edge that is told, and serves nobody."""
+    """An edge that takes routes and serves no calls."""
 
     def __init__(self) -> None:
         self.routes: tuple[Route, ...] = ()

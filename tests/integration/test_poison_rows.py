@@ -1,4 +1,4 @@
-"""A row of any kind that cannot be read, put straight into the database: everything else goes on, and it is named."""
+"""A row of any kind that cannot be read, written directly to the database: all else works, and the row is named."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def test_a_poison_row_stops_nothing_else_and_is_named(tmp_path: Path, home
 
 
 async def told(it: Platform, name: str) -> bool:
-    """Whether the deployment's own condition says which row cannot be read."""
+    """Whether the deployment's own condition names the row that cannot be read."""
     odd = await it.store.get("deployment", "default", "odd")
     return any(c.type == "Unreadable" and c.holds and name in c.reason for c in odd.status.conditions)
 

@@ -52,7 +52,7 @@ def with_memory(workload: Workload, memory_bytes: int) -> Workload:
 
 
 async def ask(driver: Driver, replica: str, target: str = "/") -> dict[str, object]:
-    """What the stand-in tells of itself on its service socket."""
+    """The stand-in's answer on its service socket."""
     address = (await driver.observe()).replicas[replica].service_address or ""
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
@@ -313,7 +313,7 @@ async def test_an_exit_that_nobody_wrote_down_is_unknown(place: ProcessPlace) ->
 
 
 async def test_a_replica_of_the_release_before_is_found_again(place: ProcessPlace) -> None:
-    """Its parent was the agent, and its launch file says nothing of kinds and tokens."""
+    """Its parent was the agent, and its launch file has no kinds and tokens."""
     first, workload = place.driver(), sample_workload(place.artifact)
     await first.start(workload)
     sighting = await observed(first, workload.spec.id, running)

@@ -139,6 +139,34 @@ def test_every_kind_of_endpoint_works_with_the_lowest_and_newest_requirements(
     assert replica.end()[0] == 0
 
 
+TESTED_WITH = "pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis numpy psutil flask django fastapi"
+ROOT = Path(__file__).parents[2]
+
+
+@large
+@pytest.mark.timeout(3600)
+def test_the_unit_tests_of_runtime_and_sdk_pass_with_the_lowest_requirements(tmp_path: Path) -> None:
+    """Those that need a newer version say so (`tests/versions.py`); the client `openai` needs newer ones itself."""
+    python = or_skip(lambda: environment(tmp_path, "lowest-direct"))
+    target = ["--quiet", "--python", str(python)]
+    lowest = tmp_path / "lowest.txt"
+    lowest.write_text(run_uv(["pip", "freeze", *target, "--exclude", "kaon-runtime"], "no list"))
+    libraries = [*TESTED_WITH.split(), "openapi-spec-validator"]
+    run_uv(["pip", "install", *target, "--constraints", str(lowest), *libraries], "no packages")
+    folders = ["tests/unit/runtime", "tests/unit/sdk", "--ignore", "tests/unit/runtime/test_openai.py"]
+    done = subprocess.run(
+        [python, "-m", "pytest", "-n", "2", "--dist", "loadfile", *folders],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
 PINNED = """
 import kaon, numpy, fastapi, pydantic
 

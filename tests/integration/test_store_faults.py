@@ -66,7 +66,7 @@ for _ in sys.stdin:
 
 
 class Nursery:
-    """A process that has imported all and forks a writer whenever it is asked to."""
+    """A process that has imported everything and forks writers on request."""
 
     def __init__(self, url: str) -> None:
         self.acknowledged: dict[str, int] = {}
@@ -75,7 +75,7 @@ class Nursery:
         )
 
     def raise_and_kill(self, after_writes: int) -> None:
-        """Start a writer and kill it with writes in flight, after it told of so many."""
+        """Start a writer and kill it with writes in flight, after it has reported so many."""
         assert self._process.stdin
         self._process.stdin.write("go\n")
         self._process.stdin.flush()

@@ -112,7 +112,7 @@ def test_what_comes_in_is_answered_in_time_when_the_estimate_holds(
 def test_a_storm_of_retries_costs_no_more_than_a_fifth_of_the_goodput(
     slots: int, seconds: float, overload: float, rounds: float, seed: int
 ) -> None:
-    """Callers wait `rounds` times the service time, and those who are refused come again when they were told to."""
+    """Callers wait `rounds` times the service time, and refused ones repeat their call after the Retry-After."""
     world, chance = Replica(slots, seconds, 60.0), random.Random(seed)
     capacity_per_s, turned = slots / seconds, admit.RefusalPace()
     calls = 2000

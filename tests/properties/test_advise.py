@@ -1,4 +1,4 @@
-"""What advice must never be, whatever is seen."""
+"""What advice must never be, for any observations."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Unprintable(Exception):
 
 
 class Pathless(KaonError):
-    """An error of the service's own that no problem document can say."""
+    """An error of the service that no problem document can express."""
 
     status = 999
 

@@ -1,4 +1,4 @@
-"""Patterns of a .gitignore mean what git says that they mean, and none of them takes long."""
+"""Patterns of a .gitignore have git's meaning, and none of them takes long."""
 
 from __future__ import annotations
 

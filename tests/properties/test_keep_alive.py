@@ -1,4 +1,4 @@
-"""How long the last replica stays: never far from what a clairvoyant pays, and the best of what was seen."""
+"""How long the last replica stays: never far from what a clairvoyant pays, and the best of the observed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ MOST_ROWS, MOST_BATCHES, MOST_CALLS = 8, 3, 4
 
 @kaon.service
 class Slow:
-    """What it is asked lasts until the test ends it."""
+    """Calls last until the test ends them."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
@@ -134,7 +134,7 @@ async def played(endpoint: str, actions: list[tuple[object, ...]]) -> None:
             case ("finish", int(which)):
                 world.finish(which)
                 free += 1
-            case ("cancel", int(which)):  # a batch that nobody waits for is stopped
+            case ("cancel", int(which)):  # a batch without waiting callers is stopped
                 world.cancel(which)
                 free += 1
         for _ in range(4):

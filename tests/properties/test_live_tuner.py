@@ -1,4 +1,4 @@
-"""What the live tuner must never do, whatever it sees, whatever its twin says, whoever writes or fails meanwhile."""
+"""What the live tuner must never do, for any observations, results of its twin, writers and failures."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Life:
         self.world.store.update_status = self.update  # type: ignore[method-assign]
 
     def answer(self, ask: TwinQuery) -> TwinResult:
-        """A twin that says anything, within bounds or not, sure of it or not."""
+        """A twin with any result, within bounds or not, trusted or not."""
         dice = self.dice
         if dice.random() < 0.1:
             raise Unavailable("there is no twin")
@@ -162,7 +162,7 @@ async def holds(life: Life, before: TuningStatus, after: TuningStatus, *, certai
         for name, value in values.items():
             assert KNOBS[name].low <= value <= KNOBS[name].high
             assert name != "max_batch" or value == int(value)
-    if after.values != before.values:  # nobody else wrote meanwhile: only a promotion may
+    if after.values != before.values:  # there was no other writer: only a promotion may
         promoted = [e for e in await world.journal() if e.figures.get("promoted")]
         assert before.trial is not None
         assert after.values == {**before.values, **before.trial.after}

@@ -1,4 +1,4 @@
-"""What no scaling law may do to a deployment, whatever it says."""
+"""What no scaling law may do to a deployment, whatever it decides."""
 
 from __future__ import annotations
 

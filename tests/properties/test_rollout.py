@@ -166,7 +166,7 @@ class World:
             self.real[replica] = self.seen(replica, Phase.CRASHED, self.real[replica].restarts + 1)
 
     def ready(self) -> set[Replica]:
-        """Assigned and, as far as anybody knows, ready."""
+        """Assigned and, by the reports, ready."""
         return {(s.revision, s.ordinal) for s in self.reported if s.phase is Phase.READY} & self.assigned()
 
     def look(self) -> None:

@@ -57,7 +57,7 @@ step = st.one_of(
 
 @dataclass
 class Made:
-    """A key, as the model knows it."""
+    """A key in the model."""
 
     text: str
     name: str

@@ -1,4 +1,4 @@
-"""After any writes, however they are told, the snapshot is what the store lists."""
+"""After any writes, in whatever groups they arrive, the snapshot equals what the store lists."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def write(store: Store, kind: str, workspace: str, name: str, number: int,
 
 
 async def compare(snapshot: Snapshot, store: Store) -> None:
-    """Everything that can be read of the snapshot is what the store says."""
+    """Everything that can be read of the snapshot equals the store."""
     await snapshot.current()
     for kind in KINDS:
         unreadable: list[Unreadable] = []
@@ -92,7 +92,7 @@ def owners(resource: AnyResource) -> list[str]:
 
 
 class Unreliable:
-    """A store whose watch joins groups, tells them twice, and breaks with a group in its hand."""
+    """A store whose watch joins groups, repeats them, and breaks in the middle of one."""
 
     def __init__(self, store: Store, faults: Sequence[str]) -> None:
         self._store = store
@@ -160,6 +160,6 @@ def test_the_snapshot_is_what_the_store_lists(where: str, steps: list[Any], faul
 
 
 async def remember(subscription: Subscription, reported: dict[Any, Any]) -> None:
-    """Keep what a subscriber was told last of each resource."""
+    """Keep the last version of each resource that a subscriber got."""
     async for changes in subscription:
         reported |= {(c.kind, c.workspace, c.name): c.resource for c in changes}

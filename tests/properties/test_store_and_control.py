@@ -39,7 +39,7 @@ DEADLINE_S = 30
 NAMES = ("a", "b")
 GOOD = tuple(f"sha256:{digit * 64}" for digit in "012")
 DECLARING = GOOD[1]
-"""Its artifact is there, and says that its service calls `a`; of the others nothing is known."""
+"""Its artifact exists and declares that its service calls `a`; the others have no artifact."""
 BROKEN = f"sha256:{'f' * 64}"
 
 names = st.sampled_from(NAMES)
@@ -85,7 +85,7 @@ class CutStore:
 
 
 class Agent:
-    """One cloud: starts and ends what the plan says, and reports."""
+    """One cloud: starts and ends replicas by the plan, and reports."""
 
     def __init__(self) -> None:
         self.replicas: dict[str, tuple[ReplicaSpec, ReplicaStatus]] = {}
@@ -152,7 +152,7 @@ class StoreAndControl(RuleBasedStateMachine):
             self.loop.close()
             shutil.rmtree(self.folder)
 
-    # What people do.
+    # What users do.
 
     @rule(name=names, artifact=artifacts, count=st.integers(0, 3))
     def deploy(self, name: str, artifact: str, count: int) -> None:

@@ -95,7 +95,7 @@ def test_what_is_allowed_is_what_a_move_can_lead_to(
 
 
 def rough(seed: int) -> epoch.Play:
-    """A twin that says anything, but always the same."""
+    """A twin with any results, but always the same."""
 
     def play(values: KnobValues, luck: int, depth: Depth) -> Played:
         number = round(1e6 * sum(SPACE.point(values))) + (depth == Depth.PROOF)

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the wire say the same, for every signature that builds.
+"""The OpenAPI document agrees with the wire, for every signature that builds.
 
 Types are drawn from all that a hint may be, with values of each. Schemas are read by the library jsonschema.
 """

@@ -1,4 +1,4 @@
-"""The same service on Ray Serve: `python ray_sleeper.py CONFIG.json`, which says port, settings and load_s."""
+"""The same service on Ray Serve: `python ray_sleeper.py CONFIG.json`, which has port, settings and load_s."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A service whose capacity is known by design and costs no processor: a batch of n rows takes a n + b seconds."""
+"""A service of a defined capacity that needs no processor: a batch of n rows takes a n + b seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service whose capacity is in its code: it sleeps, so that the processor is free for whoever measures."""
+"""A service whose capacity is in its code: it sleeps, so that the processor is free for the measurement."""
 
 import asyncio
 

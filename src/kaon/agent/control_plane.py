@@ -25,6 +25,7 @@ from kaon.agent.ports import AgentCall
 from kaon.errors import DiskFull, Unavailable, from_problem
 from kaon.types.hosts import uses_tls
 from kaon.types.job import AttemptEnd, AttemptNews
+from kaon.types.owners import FolderOwners
 from kaon.types.plan import PLAN_IN_PARTS, NamedPlan, Report
 from kaon.types.traffic import TrafficTaken
 
@@ -96,6 +97,11 @@ class ControlPlaneClient:
         file = self._folder / f"{digest.removeprefix('sha256:')}.tar.gz"
         await self._download(f"/artifacts/{digest}", file, digest)
         return file
+
+    async def owners(self) -> set[str]:
+        """The uids of everything that may have a folder here."""
+        answer = await self._get("/owners", {}, 0)
+        return set(_read(FolderOwners.model_validate_json, answer.content).uids)
 
     async def secrets(self, replica: str) -> dict[str, str]:
         answer = await self._get(f"/replicas/{replica}/secrets", {}, 0)

@@ -26,6 +26,7 @@ from kaon.api import (
     audit_log,
     cloud_admin,
     cloud_datasets,
+    cloud_owners,
     clouds,
     datasets,
     decisions,
@@ -90,7 +91,14 @@ def routes() -> list[AuthorizedRoute]:
     work = (jobs, attempts)
     for module in (*special, *work, keys, secret_values, clouds, cloud_admin, stats, tuning, advice, metrics, garbage):
         found += module.router
-    return [*found, *upload_routes, *datasets.router, *datasets.versions_router, *cloud_datasets.router]
+    return [
+        *found,
+        *upload_routes,
+        *datasets.router,
+        *datasets.versions_router,
+        *cloud_datasets.router,
+        *cloud_owners.router,
+    ]
 
 
 ROUTES = routes()

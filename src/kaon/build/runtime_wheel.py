@@ -55,7 +55,7 @@ REQUIRES = (
     "starlette>=0.36.3",
     "structlog>=23.1",
     "typing-extensions>=4.8",
-    "uvicorn>=0.35",
+    "uvicorn>=0.53",
     "uvloop>=0.18",
     "websockets>=13",
 )

@@ -6,7 +6,6 @@ Detection is by the names that tools give to their credentials, and by content. 
 
 from __future__ import annotations
 
-import mmap
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -80,6 +79,8 @@ _ACCOUNT = re.compile(rb'"type"\s{0,99}:\s{0,99}"(?:service_account|authorized_u
 _ACCOUNT_SECRET = re.compile(rb'"(?:private_key|refresh_token)"\s{0,99}:')
 _CLUSTER_SECRET = re.compile(rb"(?:client-key-data|token|password)\s{0,9}:\s{0,9}\S")
 _TEXT_BYTES_MAX = 2**20
+_BLOCK_BYTES, _OVERLAP_BYTES = 2**22, 2**10
+"""Files are read block by block, so that a large one takes no memory; a secret is shorter than the overlap."""
 
 
 def by_name(path: str) -> str:
@@ -93,14 +94,17 @@ def by_name(path: str) -> str:
 
 def by_content(file: Path) -> str:
     """The kind of secret in a file's content, like 'a private key'; empty when none is found."""
-    if file.stat().st_size == 0:
-        return ""
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if _found(content, b"PRIVATE KEY", _PRIVATE_KEY):
-            return "a private key"
-        if _found(content, KEY_PREFIX.encode(), _KAON_KEY):
-            return "a key of Kaon"
-        return _by_form(file.name.lower(), content[:_TEXT_BYTES_MAX])
+    with file.open("rb") as opened:
+        text, before = b"", b""
+        while block := opened.read(_BLOCK_BYTES):
+            text = text or block[:_TEXT_BYTES_MAX]
+            window = before + block
+            if _found(window, b"PRIVATE KEY", _PRIVATE_KEY):
+                return "a private key"
+            if _found(window, KEY_PREFIX.encode(), _KAON_KEY):
+                return "a key of Kaon"
+            before = block[-_OVERLAP_BYTES:]
+        return _by_form(file.name.lower(), text)
 
 
 def _by_form(name: str, text: bytes) -> str:
@@ -116,6 +120,6 @@ def _by_form(name: str, text: bytes) -> str:
     return ""
 
 
-def _found(content: mmap.mmap, word: bytes, pattern: re.Pattern[bytes]) -> bool:
+def _found(content: bytes, word: bytes, pattern: re.Pattern[bytes]) -> bool:
     """Whether the pattern matches; the search for a word of it excludes most files quickly."""
     return content.find(word) >= 0 and pattern.search(content) is not None

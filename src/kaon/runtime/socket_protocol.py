@@ -44,7 +44,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         path = event.path.partition("?")[0]
-        self.conn.max_message_size = self._serving.max_message_bytes(path)
+        limit = "max_message_size" if hasattr(self.conn, "max_message_size") else "max_size"  # before websockets 16
+        setattr(self.conn, limit, self._serving.max_message_bytes(path))
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.scope["extensions"][CONNECTION] = self  # type: ignore[assignment]

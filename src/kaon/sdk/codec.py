@@ -210,7 +210,8 @@ def _made(hint: Any, reads: bool) -> Codec:
     whole = found["schema"] if found["type"] == "definitions" else found
     adapted = _adapted(whole.get("items_schema", core_schema.any_schema()), hint, config)
     if found["type"] == "definitions":
-        adapted = core_schema.definitions_schema(adapted, [_adapted(d, None, config) for d in found["definitions"]])
+        definitions: list[Any] = [{**_adapted(d, None, config), "ref": d["ref"]} for d in found["definitions"]]
+        adapted = core_schema.definitions_schema(adapted, definitions)
     codec = Codec(adapted, reads)
     if _any_node(adapted, lambda node: node.get("type") in _UNDESCRIBED and not _is_ours(node)):
         schemas([("", "validation" if reads else "serialization", codec)])
@@ -373,6 +374,8 @@ def _adapted(node: Any, hint: Any, config: Mapping[str, Any]) -> Any:
         named = hint if isinstance(hint, Mapping) else {}
         return {key: _adapted(value, named.get(key), config) for key, value in node.items()}
     kind, hint, numpy = node["type"], bare(hint), numpy_loaded()
+    if kind == "definition-ref" and ArraySchema.covers(hint):  # a generic alias has a definition of its own
+        return ArraySchema.of(hint).core_schema()
     if kind == "is-instance" and numpy is not None and node["cls"] is numpy.ndarray:
         return (ArraySchema.of(hint) if ArraySchema.covers(hint) else ArraySchema()).core_schema()
     if kind == "bytes" and "serialization" not in node:

@@ -33,6 +33,7 @@ from pydantic import AnyUrl, BaseModel, SecretStr
 from typing_extensions import TypeAliasType, TypedDict, is_typeddict
 
 from kaon.errors import ConfigError
+from kaon.sdk import pydantic_versions
 from kaon.types.media import File
 
 _SCALARS = (
@@ -79,8 +80,17 @@ def bare(hint: Any) -> Any:
             hint = hint.__supertype__
         elif isinstance(hint, _ALIASES):
             hint = hint.__value__
+        elif isinstance(alias := get_origin(hint), _ALIASES):
+            hint = _filled(alias, get_args(hint))
         else:
             return hint
+
+
+def _filled(alias: Any, args: tuple[Any, ...]) -> Any:
+    """The type that a generic alias stands for with these arguments, such as numpy's `NDArray[np.float32]`."""
+    by_parameter = dict(zip(alias.__type_params__, args, strict=True))
+    parameters = getattr(alias.__value__, "__parameters__", ())
+    return alias.__value__[tuple(by_parameter[each] for each in parameters)] if parameters else alias.__value__
 
 
 def is_scalar(hint: Any) -> bool:
@@ -162,6 +172,8 @@ def modern(hint: Any) -> Any:
     if origin is Annotated:
         return Annotated[(modern(args[0]), *args[1:])]
     if origin is Literal or not args:
+        if pydantic_versions.MISREADS_DATACLASSES and isinstance(hint, type) and is_dataclass(hint):
+            _resolve_fields(hint)
         return hint
     new = tuple(arg if arg is ... or isinstance(arg, list) else modern(arg) for arg in args)
     if new == args:
@@ -178,6 +190,25 @@ def _modern(hint: Any) -> Any:
         is_marked = get_origin(kind) in (Required, NotRequired)
         fields[name] = kind if is_marked else (Required if name in hint.__required_keys__ else NotRequired)[kind]
     return TypedDict(hint.__name__, fields)  # type: ignore[operator]
+
+
+def _resolve_fields(kind: type) -> None:
+    """Replace postponed annotations of a dataclass, and of those in it, by their types. Raises ConfigError."""
+    written = [field for field in kind.__dataclass_fields__.values() if isinstance(field.type, str)]  # type: ignore[attr-defined]
+    if not written:
+        return
+    try:
+        found = typing.get_type_hints(kind, include_extras=True)
+    except NameError as error:
+        raise ConfigError(
+            f"The installed pydantic cannot read the annotations of `{kind.__qualname__}`: {error}.",
+            hint="Require pydantic>=2.6, define the class at the top of its module, or write its annotations without "
+            "`from __future__ import annotations`.",
+        ) from error
+    for field in written:
+        field.type = found[field.name]
+    for each in found.values():
+        modern(each)
 
 
 def spelled(hint: Any) -> str:

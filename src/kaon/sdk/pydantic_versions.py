@@ -12,9 +12,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pydantic
 import pydantic_core
 from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, core_schema
 
+MISREADS_DATACLASSES = tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 6)
+"""Whether it looks for names in a standard dataclass's postponed annotations where the class is used."""
 _warnings_lock = threading.Lock()
 
 

@@ -47,6 +47,7 @@ async def serve(settings: Settings, clock: Clock) -> None:
                 keep=keep,
                 datasets=datasets,
                 limits=limits_of(settings),
+                owners=link.owners,
             )
             try:
                 waking = Waking(edge.layout, clock)

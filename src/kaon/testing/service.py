@@ -15,7 +15,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -91,8 +91,9 @@ class _Running:
 
     def stop(self) -> None:
         """Stop it, after its stop hooks."""
-        if self._loop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the service has ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._socket.close()
 

@@ -32,7 +32,7 @@ async def links(request: Request) -> JSONResponse:
 
 @kaon.service(mounts={"/ui": Starlette(routes=[Route("/links", links)])})
 class Alike:
-    """Answers in every way that there is."""
+    """Answers in every possible way."""
 
     @kaon.endpoint
     def echo(self, text: str, tone: Literal["high", "low"] = "low") -> str:

@@ -1,4 +1,4 @@
-"""A service that is well as long as its batches have one row, and else does the harm that its setting says."""
+"""A service that is well as long as its batches have one row, and else does the harm that its setting names."""
 
 import asyncio
 import os

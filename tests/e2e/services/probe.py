@@ -1,4 +1,4 @@
-"""A service that makes faults visible: it says who answered, and counts what it was asked to do."""
+"""A service that makes faults visible: it returns which replica answered, and counts its calls."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A service whose next version may be bad, in the way that its setting says."""
+"""A service whose next version may be bad, in the way that its setting names."""
 
 import asyncio
 import os

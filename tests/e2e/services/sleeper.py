@@ -1,4 +1,4 @@
-"""A service that is woken, slowly when a file says so, or not at all."""
+"""A service that is woken; by a file slowly, or not at all."""
 
 import os
 import time

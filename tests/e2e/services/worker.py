@@ -1,4 +1,4 @@
-"""A service that works for as long as a call says, a few calls at a time: what scales by load."""
+"""A service whose calls name the duration of their work, a few calls at a time: it scales by load."""
 
 import asyncio
 
@@ -19,6 +19,6 @@ class Worker:
 
     @kaon.endpoint(method="GET", path="/", concurrency=2)
     async def work(self, seconds: float = 0.1) -> float:
-        """Takes so long, whoever else calls."""
+        """Takes so long, whatever the load is."""
         await asyncio.sleep(seconds)
         return seconds

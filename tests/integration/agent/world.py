@@ -49,7 +49,7 @@ class Files:
         self.home = home
         self.away = False
         self.tried = 0
-        """How often the agent asked the control plane for something."""
+        """The number of the agent's requests to the control plane."""
         self.secret_values: dict[str, str] = {}
         self.asked_secrets: list[str] = []
         self.calls: asyncio.Queue[AgentCall] = asyncio.Queue()
@@ -61,7 +61,7 @@ class Files:
         if self.away:
             raise Unavailable("The control plane is away.")
 
-    # what tests say and see
+    # for tests
 
     def want(self, plan: Plan) -> None:
         put(self.home / "wanted.json", plan.model_dump_json().encode())

@@ -110,6 +110,7 @@ GOOD: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/clouds/{cloud}/traffic"): {"json": {"cloud": "local"}},
     ("GET", "/clouds/{cloud}/artifacts/{digest}"): NO_BODY,
     ("GET", "/clouds/{cloud}/replicas/{id}/secrets"): NO_BODY,
+    ("GET", "/clouds/{cloud}/owners"): NO_BODY,
     ("POST", "/clouds/{cloud}/attempts/{id}/news"): {"json": {"progress": {"fraction": 0.5}}},
     ("POST", "/clouds/{cloud}/attempts/{id}/end"): {"json": {"exit_code": 0}},
     ("GET", "/clouds/{cloud}/attempts/{id}/secrets"): NO_BODY,

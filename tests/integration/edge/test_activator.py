@@ -1,4 +1,4 @@
-"""The activator without an edge: bare connections, and time that passes when a test says so."""
+"""The activator without an edge: bare connections, and a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Everybody:
 
 
 class Bare:
-    """An activator with one room, and a replica that says `done` to whoever says something."""
+    """An activator with one room, and a replica that answers `done` to any bytes."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()

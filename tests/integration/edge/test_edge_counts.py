@@ -56,7 +56,7 @@ class Counter:
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the status that its path names; `/slow` after the route's timeout, `/wait` when told to."""
+    """Answers with the status in its path; `/slow` after the route's timeout, `/wait` when the test allows it."""
     code = scope["path"].rpartition("/")[2]
     if code == "slow":
         await lasts(1.0)

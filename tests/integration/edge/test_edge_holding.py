@@ -26,7 +26,7 @@ KEY = ("default", "shop")
 
 
 class Everybody:
-    """A check that knows one wrong key."""
+    """A check that refuses one wrong key."""
 
     def admit(self, head: Head) -> ActivatorResponse | None:
         if head.fields.get(b"authorization") == b"Bearer wrong":
@@ -201,7 +201,7 @@ async def test_a_start_that_fails_for_good_is_told_before_the_time_is_over(world
         assert (await call).status_code == 200
 
 
-@pytest.mark.parametrize("size", [0, 200_000])  # Envoy hears of it while it still reads from the caller
+@pytest.mark.parametrize("size", [0, 200_000])  # Envoy gets the answer while it still reads from the caller
 async def test_a_caller_that_hangs_up_is_not_held_any_more(world: World, size: int) -> None:
     async with zero(world) as it:
         async with httpx2.AsyncClient(timeout=60, verify=False) as client:
@@ -306,7 +306,7 @@ async def test_an_activator_that_is_killed_and_comes_back_holds_who_may_be_sent_
         calls = [asyncio.create_task(world.client.get("/shop/again")) for _ in range(30)]
         once = asyncio.create_task(world.client.get("/shop"))
         await first.held(31)
-    assert json.loads((await once).text)["code"] == "interrupted"  # nobody knows whether it was begun
+    assert json.loads((await once).text)["code"] == "interrupted"  # it is unknown whether it was begun
     async with zero(world, retry_paths=("/again",)) as second:
         await second.held(30)
         await second.ready(await world.replica(app=echo))

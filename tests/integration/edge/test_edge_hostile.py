@@ -147,7 +147,7 @@ async def test_no_mix_of_lengths_makes_two_requests_of_one(world: World) -> None
         if not _refused(status):
             passed.append(sent)
     # A lone CR in a header's value, waste after a chunk, two whose header with an underscore is dropped, and chunks of
-    # a client that says HTTP/1.0: Envoy reads them leniently, and says them anew.
+    # a client of HTTP/1.0: Envoy reads them leniently, and writes them anew.
     assert len(passed) <= 5, passed
     assert (await world.client.get("/shop")).status_code == 200
 

@@ -31,7 +31,7 @@ def inotify_instances(world: World) -> int:
 
 
 def six_hundred(endpoint: ReplicaEndpoint) -> tuple[tuple[Route, ...], Members]:
-    """Sixty deployments of ten revisions each, all at one replica, which is not asked how it is."""
+    """Sixty deployments of ten revisions each, all at one replica without health checks."""
     silent = endpoint.model_copy(update={"control_address": None})
     numbers = range(1, REVISIONS + 1)
     routes = tuple(
@@ -81,7 +81,7 @@ async def test_a_new_envoy_under_a_new_agent_begins_with_the_replicas_that_were_
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     world.edge = Edge(world.settings)
-    world.supervise()  # nobody tells it what to do yet
+    world.supervise()  # without routes yet
 
     async def serves() -> bool:
         try:
@@ -93,7 +93,8 @@ async def test_a_new_envoy_under_a_new_agent_begins_with_the_replicas_that_were_
 
 
 async def test_a_second_cluster_of_the_same_replicas_is_told_of_them_too(world: World) -> None:
-    """A shadow's; and a cluster that is made anew as its definition changes (hedges) is told again."""
+    """The cluster of a shadow, and one that is made anew since its definition changes (hedges), get their replicas
+    again."""
     one, two = await world.replica("one"), await world.replica("two", revision=2)
     members = {("default", "shop"): (one.endpoint, two.endpoint)}
     shop = route("shop", (1,), retry_paths=("/slow",))

@@ -95,7 +95,7 @@ async def test_it_outlives_its_supervisor_and_a_new_one_adopts_it(world: World) 
 
 
 class Counting(SystemClock):
-    """A clock that knows how often was slept."""
+    """A clock that counts sleeps."""
 
     turns = 0
 
@@ -143,7 +143,7 @@ async def test_a_file_that_envoy_refuses_changes_nothing_and_is_told_with_the_re
     async def reported() -> bool:
         return "no_such_field" in (await world.edge.status()).rejected
 
-    # Nobody but the edge writes here, so a spoilt file is no news to it: it says only what Envoy says.
+    # Only the edge writes here, so it does not notice a damaged file: it reports what Envoy reports.
     world.edge.configuration._versions[path] = "spoilt"
     await until(reported)
     assert (await world.client.get("/shop")).status_code == 200

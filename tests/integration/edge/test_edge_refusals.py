@@ -1,4 +1,4 @@
-"""What Envoy refuses of one deployment is left out for that one alone, whatever it is; a real Envoy says what."""
+"""What Envoy refuses of one deployment is left out for that one alone; a real Envoy refuses it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = [f"d{n}" for n in range(24)]
 
 @pytest.fixture
 def spoils(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rules with a time limit of 666 s become routes that Envoy refuses, in a way that no check of ours knows."""
+    """Rules with a time limit of 666 s become routes that Envoy refuses, in a way that no check of Kaon covers."""
     make = resources.routes
 
     def spoilt(table: Any) -> Any:

@@ -30,7 +30,7 @@ class _Server(uvicorn.Server):
 
 
 class Replica:
-    """A service socket with an ASGI app behind it, and a control socket that says ready or not."""
+    """A service socket with an ASGI app behind it, and a control socket that is ready or not."""
 
     def __init__(self, folder: Path, name: str, app: App, revision: int) -> None:
         self.calls: list[tuple[str, str]] = []
@@ -95,7 +95,7 @@ async def broken(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with what it was asked, as text."""
+    """Answers with the request, as text."""
     body = b""
     while True:
         message = await receive()
@@ -162,7 +162,7 @@ class World:
         await self.edge.apply((route(name, **fields),), {("default", name): tuple(r.endpoint for r in replicas)})
 
     async def known(self, replica: Replica) -> bool:
-        """Whether Envoy has asked the replica how it is, and heard that it is well."""
+        """Whether Envoy has checked the replica and found it healthy."""
         found = json.loads(await stats.ask(self.edge.layout.admin_socket, "GET", "/clusters?format=json"))
         hosts = [host for cluster in found["cluster_statuses"] for host in cluster.get("host_statuses", [])]
         own = [host for host in hosts if address_of(host["address"]) == replica.endpoint.address]
@@ -186,7 +186,7 @@ class World:
 
         await until(arrived)
         await self.serve(old, new)
-        await until(lambda: self.known(new))  # with nobody known to be well, leaving ones are tried as well
+        await until(lambda: self.known(new))  # without a healthy one, leaving ones are tried too
         await self.serve(new)
         return Leaving(self, old, new, call, answer_now)
 

@@ -47,7 +47,7 @@ CALLED_FOR_BY: dict[str, Plan] = {
     ),
     "RefuseIt": RUNNING,
 }
-"""Kind of action -> the plan that calls for it, once a replica runs as `RUNNING` says."""
+"""Kind of action -> the plan that calls for it, once a replica of `RUNNING` runs."""
 
 
 async def fails(clock: FakeClock) -> None:

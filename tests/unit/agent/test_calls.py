@@ -15,7 +15,7 @@ from kaon.drivers.port import LogLine
 
 
 class Quiet(FakeDriver):
-    """Replicas that say one thing each and are silent from then on."""
+    """Replicas that write one line each and are silent from then on."""
 
     async def logs(self, replica: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         yield LogLine(replica=replica, text="hello", at=None)

@@ -1,4 +1,4 @@
-"""When a replica is told its knobs, and when a trial ends by itself."""
+"""When a replica is sent its knobs, and when a trial ends by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an agent asks for secrets: at each start, but for a replica that stands by only when they have changed."""
+"""When an agent fetches secrets: at each start, but for a standby replica only when they have changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kaon.types.replica import ReplicaSpec
 
 
 class Control:
-    """Answers with how often it was asked, while it is there."""
+    """Answers with the number of requests so far, while it is reachable."""
 
     def __init__(self) -> None:
         self.asked, self.away = 0, False

@@ -90,7 +90,7 @@ def test_memory_stays_bounded_and_a_report_fits_into_a_line() -> None:
 
 
 class Replicas:
-    """Each keeps what it is given, from when it is told to."""
+    """Replicas that keep their answers from the first request to do so."""
 
     def __init__(self) -> None:
         self.sampling: dict[str, list[Sampling]] = {}

@@ -40,7 +40,7 @@ A = replica_spec(0)
 
 
 class World:
-    """A place to try plans in: what is seen and remembered, with a clock."""
+    """Observations and history of an agent, with a clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -192,7 +192,7 @@ def test_work_is_unknown_only_when_no_replica_told_of_its() -> None:
         (0.5, 1),
         (None, None),
         (3.5, 0),
-    ]  # and what was missed is told late
+    ]  # and what was missed is reported late
 
 
 def test_a_sample_has_the_memory_of_the_fullest_replica_and_none_where_nobody_tells() -> None:

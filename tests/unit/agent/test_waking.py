@@ -1,4 +1,4 @@
-"""What callers who wait are told of the replicas that they wait for."""
+"""The reasons that waiting callers get about the replicas that they wait for."""
 
 from __future__ import annotations
 

@@ -287,6 +287,13 @@ def test_a_secret_that_is_ignored_or_named_does_not_fail_the_build(project: Path
     assert packed(project, "server.pem") == ["greeter.py", "server.pem"]
 
 
+@pytest.mark.parametrize("at", [0, 2**22 - len(KEY), 2**22 - 100, 2**22 - 30, 2**22 - 1, 2**22, 2**23 - 30])
+def test_a_secret_is_found_at_any_place_of_a_large_file(project: Path, at: int) -> None:
+    (project / "weights.bin").write_bytes(b"\0" * at + KEY.encode() + b"\0" * 1000)
+    with pytest.raises(BuildError, match=r"weights\.bin holds a private key"):
+        collected(project)
+
+
 def test_a_link_does_not_hide_a_secret(project: Path) -> None:
     put(project, {".env": "TOKEN=x"})
     (project / "settings.txt").symlink_to(".env")

@@ -1,4 +1,4 @@
-"""The stream of endpoints: bytes, messages, and what is told to whom."""
+"""The stream of endpoints: bytes, messages, and what is sent when."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def grpc(text: bytes) -> bytes:
 
 
 class Peer:
-    """A client of one connection, which notes what it hears; h2 raises when it is sent more than it allows."""
+    """A client of one connection, which records what it receives; h2 raises when it is sent more than it allows."""
 
     def __init__(self, connection: GrpcStream | None = None, window: int = 65_535) -> None:
         self.connection = connection or GrpcStream()
@@ -80,7 +80,7 @@ class Peer:
         return self
 
     def exchange(self) -> list[bytes]:
-        """Carry bytes to and fro until nobody says anything; the messages that arrived."""
+        """Exchange bytes until neither side has more; returns the messages that arrived."""
         found = []
         while (content := self.http.data_to_send()) or (answer := self.connection.to_send()):
             if content:
@@ -106,7 +106,7 @@ class Peer:
 
 
 def opening(*messages: bytes) -> bytes:
-    """What a client sends who opens a stream and says these, before it hears anything."""
+    """The bytes of a client that opens a stream and sends these, before it receives anything."""
     peer = Peer()
     peer.http.send_headers(1, ASKED)
     for text in messages:
@@ -265,7 +265,7 @@ def test_any_bytes_are_understood_or_refused(begin: bytes, wire: list[bytes]) ->
     assert connection.stream >= 0
 
 
-# --- what is told ---
+# --- what is sent ---
 
 
 def replicas(cluster: str, count: int = 1) -> Json:

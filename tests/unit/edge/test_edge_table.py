@@ -189,7 +189,7 @@ def test_garbage_never_raises_and_never_touches_the_good(routes: list[Route], en
 
 
 def assert_sound(table: RouteTable) -> None:
-    """What Envoy's own checks ask of a configuration, as far as a test without Envoy can tell."""
+    """What Envoy's own checks require of a configuration, as far as a test without Envoy can check."""
     for rule in table.rules:
         assert rule.prefix.startswith("/")
         assert not rule.prefix.endswith("/")

@@ -8,6 +8,7 @@ import zlib
 from typing import Any
 
 import pytest
+from tests.versions import newer
 
 import kaon
 from kaon.runtime import codings
@@ -166,7 +167,10 @@ async def test_json_may_begin_with_the_mark_of_utf8(serve: Any, path: str) -> No
     [
         ('{"text": "a"}'.encode("utf-16"), "UTF-16"),
         ('{"text": "a"}'.encode("utf-16-le"), "UTF-16"),
-        (b'{"text": "\xff"}', "line 1 column 11"),
+        pytest.param(
+            *(b'{"text": "\xff"}', "line 1 column 11"),
+            marks=newer("pydantic", "2.8", "counts columns from one more"),
+        ),
         (b'{"text": "a",\n}', "line 2 column 1"),
         (b'{"text" "a"}', "expected `:` at line 1 column 9"),
         (b"[" * 100_000, "recursion limit"),
@@ -226,6 +230,7 @@ async def test_every_mistake_of_a_small_body_is_reported(serve: Any, path: str) 
     assert places == {"body.values.0", "body.values.2", "body.by_name.x", "body.other"}
 
 
+@newer("pydantic", "2.8", "reads a list to its end")
 def test_a_wrong_item_ends_the_reading_of_its_list() -> None:
     signature = next(e for e in Bodies.__kaon_service__.endpoints if e.spec.name == "numbers").signature
     with pytest.raises(ValueError, match="values") as error:

@@ -310,7 +310,7 @@ async def _listen(running: Any, path: str, begun: asyncio.Event) -> None:
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     await socket.recv()
-            assert socket.close_code == 1008
+            assert socket.protocol.close_code == 1008
         return
     async with running.client.stream("GET", path) as answer:
         last = b""
@@ -362,8 +362,8 @@ async def test_a_message_that_is_too_large_is_reported(serve: Any, pieces: int) 
             await socket.send([b"x" * 7_000_000] * pieces)
         with pytest.raises(ConnectionClosed):
             await socket.recv()
-        assert socket.close_code == 1009
-        assert "100000" in (socket.close_reason or "")
+        assert socket.protocol.close_code == 1009
+        assert "100000" in (socket.protocol.close_reason or "")
 
 
 async def test_messages_of_32_mib_are_taken_unless_the_endpoint_says_otherwise(serve: Any) -> None:

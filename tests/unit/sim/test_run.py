@@ -32,7 +32,7 @@ SETTING = SimulationSetting(
 
 @dataclass
 class Told:
-    """Does what it is told, and remembers what it saw."""
+    """Decides as given, and records the observations."""
 
     replicas: int
 

@@ -154,7 +154,7 @@ def test_where_few_calls_came_it_also_looks_where_more_of_the_budget_is_left_and
 
 def test_a_twin_that_is_wrong_by_construction_is_not_trusted_and_says_by_what() -> None:
     past = observed_past().copied()
-    for i in range(180):  # batches that nobody ran: the model takes calls to cost half as much again
+    for i in range(180):  # batches that were never run: the model takes calls to cost half as much again
         past.second(10.0 * (i + 1), 0, span_s=10.0, busy_s=25.0)
     result = answer(query_of(past))
     assert not result.trusted

@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,8 +36,9 @@ from kaon.drivers.process.life import LifeContext, ReplicaLife, flights_in
 from kaon.drivers.process.places import Places, private_folder
 from kaon.drivers.process.preparation import preparation
 from kaon.drivers.process.pruning import KEEP, KeptOnDisk, prune
+from kaon.drivers.process.volumes import prune_volumes
 from kaon.drivers.process.workers import Workers
-from kaon.errors import PlaceFull, Unavailable, WorkloadRefused
+from kaon.errors import KaonError, PlaceFull, Unavailable, WorkloadRefused
 from kaon.types.flight import Flight
 from kaon.types.launch import STACKS_SIGNAL, Launch, LaunchSpec
 from kaon.types.place import PlaceHealth, PlaceState
@@ -70,11 +71,13 @@ class ProcessDriver:
         devices: Path = Path("/dev"),
         keep: KeptOnDisk = KEEP,
         datasets: DatasetFolders | None = None,
+        owners: Callable[[], Awaitable[Collection[str]]] | None = None,
         limits: ArtifactLimits = DEFAULT_LIMITS,
     ) -> None:
         """`home` holds artifacts, environments, logs and volumes; `run_dir` locks and sockets; `runtime` are Python's
         arguments to run a replica; `devices` has a file for each GPU; `keep`: what is kept though unused; `datasets`
-        has the folders of datasets, None: there are none here; `limits` are those of artifacts."""
+        has the folders of datasets, None: there are none here; `owners` gives the uids of
+        what exists; `limits` are those of artifacts."""
         self._places = Places(home, run_dir)
         self._environments = Environments(self._places.environments)
         prepare = preparation(self._places, fetch, self._environments, limits)
@@ -85,6 +88,7 @@ class ProcessDriver:
         self._capabilities = Capabilities(addresses=Addresses.SOCKET, gpus=bool(self._machine().gpus))
         self._keep = keep
         self._datasets = datasets
+        self._owners = owners
         self._replicas: dict[str, ReplicaLife] = {}
         self._adoption: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -185,6 +189,20 @@ class ProcessDriver:
             if self._datasets is not None:
                 manifests = {manifest for kept in self._replicas.values() for manifest in kept.manifests}
                 await self._datasets.prune(manifests, self._keep.datasets)
+            await self._prune_volumes()
+
+    async def _prune_volumes(self) -> None:
+        """Remove the folders of deployments that were deleted long ago, as far as it is known which exist."""
+        if self._owners is None:
+            return
+        try:
+            owners = await self._owners()
+        except KaonError as error:
+            _log.warning("it is not known which deployments exist", cause=error.cause)
+            return
+        used = {kept.data_dir for kept in self._replicas.values()}
+        volumes, now = self._places.home / "volumes", self._clock.now()
+        await self._pruning.run(lambda: prune_volumes(volumes, owners, used, now, self._keep.volumes_s))
 
     def job_dir(self, replica: str) -> Path:
         return self._places.job_dir(replica)

@@ -20,6 +20,8 @@ class KeptOnDisk:
     """Artifacts, with their environments, so that going back a revision is quick."""
     datasets: int = 3
     """Versions of datasets."""
+    volumes_s: float = 7 * 86_400.0
+    """Folders of deployments that were deleted, in seconds."""
     logs_s: float = 7 * 86_400.0
     """How long the logs of a deleted replica are kept, in seconds."""
 
