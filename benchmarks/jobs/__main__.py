@@ -54,7 +54,8 @@ def decide(report: Report) -> None:
         decision = queue.decide([room], float(WAITING + turn))
         took.append(1000 * (time.perf_counter() - began))
         for start in decision.starts:
-            queue.run(start.key, start.cloud, queue._jobs[start.key].demand)
+            if (job := queue.waiting_job(start.key)) is not None:
+                queue.run(start.key, start.cloud, job.demand)
         queue.forget(drawn.choice(list(queue.running)))
     took.sort()
     report.figures["decision_ms"] = {"p50": median(took), "p99": took[int(0.99 * len(took))], "max": took[-1]}

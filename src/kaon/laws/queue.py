@@ -152,10 +152,9 @@ class JobQueue:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    @property
-    def waiting(self) -> Iterable[JobKey]:
-        """The jobs that wait."""
-        return self._jobs.keys()
+    def waiting_job(self, key: JobKey) -> WaitingJob | None:
+        """The waiting job of that key; None: it does not wait."""
+        return self._jobs.get(key)
 
     @property
     def running(self) -> Mapping[JobKey, str]:

@@ -86,9 +86,10 @@ def run(
         queued = remote.submit_job(request)
         if output is not Format.TABLE:
             put(queued.name if output is Format.NAME else document(queued.model_dump(mode="json"), output))
+        elif array and not follow:
+            put(f"Queued {queued.name}: an array of {len(queued.jobs)} jobs. See: kaon job describe {queued.name}")
         elif not follow:
-            count = f", an array of {len(queued.jobs)} jobs" if array else ""
-            put(f"Queued {queued.name}{count}. Follow it: kaon job logs -f {queued.jobs[0]}")
+            put(f"Queued {queued.name}. Follow it: kaon job logs -f {queued.jobs[0]}")
         if follow:
             end = follow_array(remote, queued) if array else follow_job(remote, queued.name)
             raise typer.Exit(end)
