@@ -164,12 +164,6 @@ class Conflict(KaonError):
     code, status, exit_code = "conflict", 409, 5
 
 
-class JobFailed(KaonError):
-    """A job whose result was waited for did not succeed."""
-
-    code, status, exit_code = "job-failed", 502, 1
-
-
 class Gone(KaonError):
     """The state to resume from no longer exists: start again."""
 
@@ -246,6 +240,12 @@ class BadAnswer(KaonError):
     """A handler's answer does not match its type hints, or has the wrong number of results."""
 
     code, status, exit_code = "bad-answer", 502, 1
+
+
+class JobFailed(KaonError):
+    """A job whose result was waited for did not succeed."""
+
+    code, status, exit_code = "job-failed", 502, 1
 
 
 class DependencyFailed(KaonError):
