@@ -115,6 +115,8 @@ def shown(client: httpx2.Client, method: str, path: str, options: dict[str, Any]
     text = answer.text.replace(str(client.base_url).rstrip("/"), "")
     text = re.sub(r'within [0-9.]+ s|"request_id": ?"[^"]+"', "", text)
     headers = {name: value for name, value in answer.headers.items() if name not in OF_A_CONNECTION}
+    if "x-kaon-description" in headers:
+        headers["x-kaon-description"] = "the version of a document that has the place's URL"
     if "allow" in headers:
         headers["allow"] = ", ".join(sorted(headers["allow"].split(", ")))
     return {"status": answer.status_code, "version": answer.http_version, "body": text} | headers

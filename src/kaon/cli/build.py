@@ -8,7 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from kaon.build.build import Built
 from kaon.build.listing import Listing
+from kaon.cli.apply.documents import Document, of_folder
+from kaon.cli.apply.steps import builder
+from kaon.cli.deploy.folder import DocumentChanges, only_service, sources_of
+from kaon.cli.deploy.spec import DeployOptions
 from kaon.cli.shared import artifacts
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.options import (
@@ -19,7 +24,6 @@ from kaon.cli.shared.options import (
     GroupOption,
     Include,
     OutputOption,
-    TargetArgument,
     verb,
     verbs,
 )
@@ -31,13 +35,21 @@ app = verbs()
 
 @verb(
     app,
+    "kaon build",
     "kaon build greeter.py:Greeter",
     "kaon build greeter.py:Greeter --out /tmp -o json",
     "kaon build greeter.py:Greeter --include models --allow-pickle",
     "kaon build greeter.py:Greeter --list",
 )
 def build(
-    target: TargetArgument,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[FILE.py:CLASS]",
+            help="The service's class; default: what kaon deploy builds here.",
+            show_default=False,
+        ),
+    ] = "",
     out: Annotated[Path, typer.Option(help="The folder for the artifact.")] = Path("dist"),
     env: Env = None,
     include: Include = None,
@@ -53,20 +65,39 @@ def build(
     """Build an artifact: sources, locked requirements, and a description of the class.
 
     Equal sources give equal bytes. Files that .gitignore names are left out; secrets and pickles are refused.
+    Without a class, the deployments of this folder's kaon.yaml are built, each with its variables, files and
+    requirements, else the only service here; options are added to those of each.
     """
-    allowed = artifacts.consents(allow, allow_pickle)
-    if only_list:
-        put_listing(artifacts.list_files(target, Path.cwd(), include=include or (), allow=allowed), output)
-        return
-    built = artifacts.build(
-        target,
-        Path.cwd(),
-        out,
-        env=pairs(env or [], "--env"),
+    changes = DocumentChanges(
+        DeployOptions(env=pairs(env or [], "--env")),
         include=include or (),
-        allow=allowed,
-        require=artifacts.required(extra, group),
+        allow=artifacts.consents(allow, allow_pickle),
+        extras=extra or (),
+        groups=group or (),
     )
+    sources = [changes.of(source) for source in _sources(target, Path.cwd())]
+    if only_list:
+        for source in sources:
+            put_listing(
+                artifacts.list_files(source.source, Path.cwd(), include=source.include, allow=source.allow), output
+            )
+        return
+    build_source = builder(Path.cwd(), out)
+    for source in sources:
+        put_built(build_source(source), output)
+    if sys.stderr.isatty():
+        note(f"Deploy it: kaon deploy {target}".rstrip())
+
+
+def _sources(target: str, folder: Path) -> list[Document]:
+    """What is built: a class, what the folder's kaon.yaml lists, or its only service."""
+    if not target and (documents := of_folder(folder)):
+        return sources_of(documents)
+    return [Document(kind="deployment", name="", source=target or only_service(folder, "kaon build"))]
+
+
+def put_built(built: Built, output: Format) -> None:
+    """Print an artifact's path and digest, or all of its manifest."""
     service = built.manifest.service
     if output in (Format.JSON, Format.YAML):
         members = {"path": str(built.path), "digest": built.digest, "size_bytes": built.size_bytes}
@@ -75,8 +106,6 @@ def build(
     put(plain(built.digest if output is Format.NAME else built.path))
     note(f"{service.name}: {len(service.endpoints)} endpoints, {artifacts.size_text(built)}")
     note(built.digest)
-    if sys.stderr.isatty():
-        note(f"Deploy it: kaon deploy {target}")
 
 
 def put_listing(listing: Listing, output: Format) -> None:

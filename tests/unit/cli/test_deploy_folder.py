@@ -123,3 +123,29 @@ def test_secrets_that_do_not_exist_are_refused_before_the_build(world: Any, run:
         said = run(*arguments)
         assert (said.code, "Building" in said.err) == (2, False), said.err
         assert "Did you mean token? Set it: kaon secret set tokn" in said.err
+
+
+def test_build_without_a_class_builds_what_deploy_builds(world: Any, run: Run, project: Path) -> None:
+    built = [run("build", "-o", "name").out]
+    assert run("deploy").code == 0
+    assert spec_of(run, "greeter")["template"]["artifact"] == built[0].strip()
+    (project / "other.py").write_text(GREETER.replace("Greeter", "Other"))
+    several = run("build")
+    assert (several.code, "  kaon build other.py:Other\n" in several.err) == (2, True)
+    (project / "kaon.yaml").write_text(
+        f"{YAML}---\nkind: deployment\nname: other\nsource: other.py:Other\ninclude: [notes.txt]\n"
+    )
+    (project / ".gitignore").write_text("notes.txt\n")
+    (project / "notes.txt").write_text("packed only where it is included")
+    digests = run("build", "-o", "name").out.split()
+    assert run("deploy").code == 0
+    assert digests == [spec_of(run, name)["template"]["artifact"] for name in ("hello", "other")]
+    assert "notes.txt" in run("build", "--list").out
+
+
+def test_options_of_the_build_reach_what_the_file_lists(world: Any, run: Run, project: Path) -> None:
+    (project / "kaon.yaml").write_text(YAML)
+    (project / "model.pkl").write_bytes(b"a pickle")
+    assert run("deploy").code == 1, "pickles need a consent"
+    done = run("deploy", "--allow-pickle")
+    assert done.code == 0, done.err

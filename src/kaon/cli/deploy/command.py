@@ -127,7 +127,14 @@ def deploy(
     wait_s = None if no_wait else seconds(timeout)
     documents = [] if target else of_folder(Path.cwd())
     if documents:
-        changes = DocumentChanges(options, name, include or (), allow or ())
+        changes = DocumentChanges(
+            options,
+            name,
+            include or (),
+            artifacts.consents(allow, allow_pickle),
+            tuple(extra or ()),
+            tuple(group or ()),
+        )
         steps = deploy_documents(documents, changes, workspace, dry_run=dry_run)
         finish_documents(steps, workspace, wait_s, output)
         return

@@ -22,16 +22,17 @@ from kaon.errors import InvalidInput, NotFound
 from kaon.types.artifact import Consent
 
 
-def only_service(folder: Path) -> str:
-    """'file.py:Class' of the only service in a folder. Raises `NotFound`, and `InvalidInput` that lists several."""
+def only_service(folder: Path, command: str = "kaon deploy") -> str:
+    """'file.py:Class' of the only service in a folder. Raises `NotFound`, and `InvalidInput` with a line of `command`
+    for each of several."""
     found = find_services(folder)
     if not found:
         raise NotFound("This folder has no class with @kaon.service.", hint="Make one: kaon init NAME")
     if len(found) > 1:
         raise InvalidInput(
             f"This folder has {len(found)} services and no {FILE}.",
-            hint=f"Deploy one of them, or list them in {FILE} to deploy all: kaon deploy",
-            errors=[{"line": f"kaon deploy {service.target}"} for service in found],
+            hint=f"Name one of them, or list them in {FILE} and run: {command}",
+            errors=[{"line": f"{command} {service.target}"} for service in found],
         )
     return found[0].target
 
@@ -44,9 +45,11 @@ class DocumentChanges:
     name: str = ""
     include: Sequence[str] = ()
     allow: Sequence[Consent] = ()
+    extras: Sequence[str] = ()
+    groups: Sequence[str] = ()
 
     def of(self, document: Document) -> Document:
-        """The document with these variables, which its build gets, this name, and these files."""
+        """The document with these variables, which its build gets, this name, these files and requirements."""
         template: dict[str, Any] = {"env": {}, "secrets": {}} | dict(document.spec.get("template") or {})
         return document.model_copy(
             update={
@@ -54,17 +57,25 @@ class DocumentChanges:
                 "spec": document.spec | {"template": with_variables(template, self.options)},
                 "include": (*document.include, *self.include),
                 "allow": (*document.allow, *self.allow),
+                "extras": (*document.extras, *self.extras),
+                "groups": (*document.groups, *self.groups),
             }
         )
+
+
+def sources_of(documents: Sequence[Document]) -> list[Document]:
+    """The documents that are built. Raises `InvalidInput` when none is."""
+    sources = [document for document in documents if document.kind == "deployment" and document.source]
+    if not sources:
+        raise InvalidInput(f"{FILE} has no deployment with a source.", hint="Add: source: FILE.py:CLASS")
+    return sources
 
 
 def deploy_documents(
     documents: Sequence[Document], changes: DocumentChanges, workspace: str | None, *, dry_run: bool
 ) -> list[ApplyStep]:
     """Make what the documents of kaon.yaml say; `changes` are for its only deployment. Raises `InvalidInput`."""
-    sources = [document for document in documents if document.kind == "deployment" and document.source]
-    if not sources:
-        raise InvalidInput(f"{FILE} has no deployment with a source.", hint="Add: source: FILE.py:CLASS")
+    sources = sources_of(documents)
     if changes == DocumentChanges():
         return apply_documents(documents, Path.cwd(), workspace, yes=True, dry_run=dry_run)
     if len(sources) > 1:
