@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from kaon.api.views import DeploymentView
 from kaon.cli.shared import tables
+from kaon.cli.shared.loading_log import LINES, LoadingLog
 from kaon.cli.shared.log_lines import log_text
 from kaon.cli.shared.notes import note
 from kaon.cli.shared.output import Format, put_list
@@ -62,6 +63,7 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
     Raises `RolloutStopped` with the last log lines of the replica, `DeadlineExceeded` after `timeout_s` seconds.
     """
     ends_at, quiet = time.monotonic() + timeout_s, QuietCanary()
+    log = LoadingLog(lambda replica: remote.logs(name, replica=replica, tail=LINES))
     with ProgressLine() as progress, _noting_an_interrupt(name):
         while time.monotonic() < ends_at:
             try:
@@ -73,6 +75,8 @@ def until_rolled_out(remote: Remote, name: str, timeout_s: float = TIMEOUT_S) ->
                 continue
             if view.state is RolloutState.STOPPED or failed_shadow(view, replicas):
                 raise _stopped(remote, view, replicas)
+            for line in log.new_lines(starting_replica(view, replicas), time.monotonic()):
+                progress.print(line)
             if view.spec.paused or awaits_promotion(view):
                 return view
             if view.state is RolloutState.STABLE and not starting_shadow(view):
@@ -127,12 +131,19 @@ def _noting_an_interrupt(name: str) -> Iterator[None]:
 
 def current_step(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> tuple[str, str]:
     """(phase, reason) of the replica that is furthest from ready, among those of the newest revision; pure."""
+    slowest = starting_replica(view, replicas)
+    if slowest is None:
+        return str(view.state), view.reason or f"{view.ready} of {view.replicas} replicas are ready"
+    return str(slowest.phase), f"{slowest.name}{': ' + slowest.reason if slowest.reason else ''}"
+
+
+def starting_replica(view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> ReplicaStatus | None:
+    """The replica of the newest revision that is furthest from ready; None when it serves already. Pure."""
     newest = max((r.revision for r in replicas), default=0)
     starting = [r for r in replicas if r.revision == newest and r.phase not in (Phase.READY, Phase.DRAINING)]
-    if not starting or newest == view.revision:
-        return str(view.state), view.reason or f"{view.ready} of {view.replicas} replicas are ready"
-    slowest = min(starting, key=lambda r: (_PHASES.index(r.phase), r.name))
-    return str(slowest.phase), f"{slowest.name}{': ' + slowest.reason if slowest.reason else ''}"
+    if newest == view.revision:
+        return None
+    return min(starting, key=lambda r: (_PHASES.index(r.phase), r.name), default=None)
 
 
 def _stopped(remote: Remote, view: DeploymentView, replicas: Sequence[ReplicaStatus]) -> RolloutStopped:
