@@ -528,6 +528,7 @@ async def set_label(
     body: LabelRequest,
     context: WithContext,
     caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> DatasetView:
     """Set a label, or move it to another version. Deployments that follow it roll out."""
     _check_whole(caller)
@@ -539,6 +540,7 @@ async def set_label(
         dataset = await context.store.find("dataset", ws, name)
         if dataset is None:
             raise not_found(collection.kind, ws, name)
+        await check_precondition(context, precondition, dataset, "dataset", ws, name)
         if body.number not in versions_of(context.snapshot, ws, name):
             raise Unprocessable(
                 f"Dataset '{name}' has no version {body.number}.",
@@ -567,6 +569,7 @@ async def delete_label(
     label: Annotated[Name, PathParameter()],
     context: WithContext,
     caller: WithCaller,
+    precondition: WithPrecondition,
 ) -> DatasetView:
     """Remove a label. Deployments that follow it stay at their version."""
     _check_whole(caller)
@@ -575,6 +578,7 @@ async def delete_label(
         dataset = await context.store.find("dataset", ws, name)
         if dataset is None:
             raise not_found(collection.kind, ws, name)
+        await check_precondition(context, precondition, dataset, "dataset", ws, name)
         labels = {other: number for other, number in dataset.status.labels.items() if other != label}
         status = dataset.status.model_copy(update={"labels": labels})
         message = f"Label '{label}' is removed."

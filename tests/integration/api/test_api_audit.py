@@ -15,7 +15,7 @@ from kaon.store.port import AuditQuery
 from kaon.types.audit import AuditRecord, Outcome
 from kaon.types.key import Right, Role
 
-from .test_api_security import FOR_ROUTE, GOOD, ROUTES, address, ask, prepared
+from .test_api_security import FOR_ROUTE, GOOD, MANIFEST, ROUTES, address, ask, prepared, push_spare
 from .world import World, populate, world_of
 
 OTHERS = (
@@ -24,8 +24,13 @@ OTHERS = (
     "/clouds/{name}/cordon",
     "/clouds/{name}/uncordon",
     "/workspaces/{ws}/uploads/{digest}",
+    "/workspaces/{ws}/datasets/{name}/pushes",
+    "/workspaces/{ws}/datasets/{name}/pushes/{push}/files",
+    "/workspaces/{ws}/datasets/{name}/pushes/{push}/files/{digest}",
+    "/workspaces/{ws}/dataset-versions/{name}/verify",
 )
-"""Of these it depends on what there is whether they change anything; uploads are nothing until something uses them."""
+"""Of these it depends on what there is whether they change anything; uploads and pushes are nothing until something
+uses them, and `verify` deletes damaged bytes only."""
 CHANGING = [r for r in ROUTES if r[0] != "GET" and r[2].right in (Right.WRITE, Right.ADMIN) and r[1] not in OTHERS]
 FOR_CHANGE = pytest.mark.parametrize(("method", "path", "route"), CHANGING, ids=[f"{r[0]} {r[1]}" for r in CHANGING])
 WEB = "/workspaces/default/deployments/web"
@@ -41,7 +46,20 @@ async def world(tmp_path: Path) -> Any:
         async with made.client(made.keys["root"]) as root:
             await root.put("/workspaces/default/secrets/spare", json={"value": "spare value"})
             await root.post("/workspaces", json={"name": "foreign"})
+            await push_spare(root)
+            await second_version(root)
         yield made
+
+
+async def second_version(root: Any) -> None:
+    """Another version of the dataset `spare`, which has a label."""
+    dataset = "/workspaces/default/datasets/spare"
+    push = (await root.post(f"{dataset}/pushes", json={"files": [*MANIFEST["files"], OTHER_FILE]})).json()["push"]
+    assert (await root.post(f"{dataset}/versions", json={"push": push})).status_code == 201
+    assert (await root.put(f"{dataset}/labels/prod", json={"number": 2})).is_success
+
+
+OTHER_FILE = {"path": "b", "size_bytes": 4, "digest": MANIFEST["files"][0]["digest"]}
 
 
 async def newest(world: World, **query: Any) -> list[AuditRecord]:
@@ -161,7 +179,11 @@ async def test_an_admin_of_some_deployments_sees_what_was_done_to_these(world: W
 # If-Match
 
 OF_DEPLOYMENT = [r for r in CHANGING if r[1].startswith("/workspaces/{ws}/deployments/{deployment}")]
-IMMUTABLE = ("/workspaces/{ws}/artifacts/{digest}", "/workspaces/{ws}/uploads/{digest}", "/gc")
+IMMUTABLE = (
+    "/workspaces/{ws}/artifacts/{digest}",
+    "/gc",
+    *(path for path in OTHERS if "/uploads/" in path or "/pushes" in path or path.endswith("/verify")),
+)
 
 
 def takes(route: AuthorizedRoute, header: str) -> bool:
@@ -172,7 +194,7 @@ def takes(route: AuthorizedRoute, header: str) -> bool:
 @FOR_ROUTE
 def test_every_change_of_something_that_exists_takes_if_match(method: str, path: str, route: AuthorizedRoute) -> None:
     changes = method != "GET" and route.right in (Right.WRITE, Right.ADMIN) and path not in IMMUTABLE
-    creates = method == "POST" and path.rsplit("/", 1)[-1] in ("workspaces", "artifacts", "keys")
+    creates = method == "POST" and path.rsplit("/", 1)[-1] in ("workspaces", "artifacts", "keys", "versions")
     assert route.include_in_schema is False or takes(route, "If-Match") == (changes and not creates)
 
 

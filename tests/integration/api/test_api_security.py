@@ -178,7 +178,7 @@ async def world(tmp_path: Path) -> Any:
             for name in ("spare", "elsewhere"):
                 await root.put(f"/workspaces/default/secrets/{name}", json={"value": "spare"})
             await root.post("/workspaces", json={"name": "foreign"})
-            await _push_spare(root)
+            await push_spare(root)
             assert (await root.get("/metrics")).status_code == 200
         made.clock.jump(1)
         sample = Sample(workspace="default", deployment="web", revision=1, at_s=made.clock.now(), span_s=1.0)
@@ -200,7 +200,7 @@ async def jobs_of(world: World) -> None:
         await world.store.create("job", "default", name, spec, status)
 
 
-async def _push_spare(root: httpx2.AsyncClient) -> None:
+async def push_spare(root: httpx2.AsyncClient) -> None:
     """The dataset `spare` with a version; its push is begun again."""
     dataset = "/workspaces/default/datasets/spare"
     for made in range(2):
