@@ -24,6 +24,15 @@ structlog.configure(
     ]
 )
 
+
+@pytest.fixture(autouse=True)
+def _log_settings_of_one_test() -> Iterator[None]:
+    """What a test sets of the logs ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 settings.register_profile(
     "kaon", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import structlog
 
 from kaon import log
 from kaon.store import open_store
@@ -29,6 +30,7 @@ def forms(text: str) -> list[bytes]:
 @pytest.fixture
 async def world(tmp_path: Path) -> Any:
     log.configure()
+    structlog.configure(cache_logger_on_first_use=False)  # a kept logger would write to this test's output for ever
     async with world_of(tmp_path, open_store(f"sqlite:///{tmp_path / 'kaon.db'}")) as made:
         await populate(made)
         yield made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -35,13 +35,12 @@ PLACES = ["reconcile", "keys", "affected"]
 
 
 @pytest.fixture(autouse=True)
-def lines() -> Iterator[io.StringIO]:
+def lines() -> io.StringIO:
     """What is logged, one JSON object a line, as the server does."""
     written = io.StringIO()
     log.configure(stream=written)
     structlog.configure(cache_logger_on_first_use=False)
-    yield written
-    structlog.reset_defaults()
+    return written
 
 
 class Poisoned:
