@@ -11,14 +11,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-Json = dict[str, Any]
+OpenApi = dict[str, Any]
 
 _REFERENCE = re.compile(r"#/components/([A-Za-z]+)/(.+)")
 _VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _KINDS = ("schemas", "responses", "parameters", "examples", "requestBodies", "headers", "securitySchemes", "links")
 
 
-def own_document(app: Any) -> Json | None:
+def own_document(app: Any) -> OpenApi | None:
     """The OpenAPI 3.1 document that an app makes of itself; None without one. Raises what the app raises."""
     make = getattr(app, "openapi", None)
     made = make() if callable(make) else None
@@ -27,7 +27,7 @@ def own_document(app: Any) -> Json | None:
     return made if str(made.get("openapi")).startswith("3.1") else None
 
 
-def merge(document: Json, mount: str, own: Mapping[str, Any]) -> None:
+def merge(document: OpenApi, mount: str, own: Mapping[str, Any]) -> None:
     """Add an app's own document to the service's `document`; the app is mounted at the path `mount`."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "_", mount.strip("/"))
     own = _renamed(copy.deepcopy(dict(own)), f"{name}.")
@@ -42,7 +42,7 @@ def merge(document: Json, mount: str, own: Mapping[str, Any]) -> None:
         document["paths"][mount + path] = item
 
 
-def _operation(operation: Json, security: list[Json] | None, mount: str, name: str, place: str) -> Json:
+def _operation(operation: OpenApi, security: list[OpenApi] | None, mount: str, name: str, place: str) -> OpenApi:
     """An operation under its new name, which needs the deployment's key beside what the app itself requires."""
     own_id = operation.get("operationId") or re.sub(r"\W+", "_", place).strip("_")
     required = operation.get("security", security)

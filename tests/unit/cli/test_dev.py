@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.waiting import eventually, until
 
-from kaon.cli.dev.access_log import Access, access_line
+from kaon.cli.dev.access_log import AccessRecord, access_line
 from kaon.cli.dev.chosen import chosen_services
 from kaon.cli.dev.proxy import Hop, Proxy
 from kaon.cli.dev.routing import below_name, find_route
@@ -99,31 +99,31 @@ class TestRouting:
 
 class TestAccessLine:
     def test_it_has_time_method_path_status_and_duration(self) -> None:
-        line = access_line(Access(1_700_000_000.25, "GET", "/shop/count", 200, 0.00312))
+        line = access_line(AccessRecord(1_700_000_000.25, "GET", "/shop/count", 200, 0.00312))
         assert line == "22:13:20.250  GET  /shop/count  200  3.1 ms"
-        assert access_line(Access(0, "POST", "/x", 0, 2.5)) == "00:00:00.000  POST /x  gone  2500 ms"
+        assert access_line(AccessRecord(0, "POST", "/x", 0, 2.5)) == "00:00:00.000  POST /x  gone  2500 ms"
 
     @given(st.text(), st.text(max_size=300), st.integers(0, 599), st.floats(0, 1000), st.integers(60, 200))
     def test_it_is_one_line_that_fits_whatever_is_called(
         self, method: str, path: str, status: int, took_s: float, columns: int
     ) -> None:
-        line = access_line(Access(0, method[:7], path, status, took_s), columns=columns)
+        line = access_line(AccessRecord(0, method[:7], path, status, took_s), columns=columns)
         assert "\n" not in line
         assert "\x1b" not in line
         assert width(line) <= max(columns, 100)
         assert line.endswith(" ms")
 
     def test_colours_change_no_text(self) -> None:
-        access = Access(0, "GET", "/shop", 404, 0.01)
+        access = AccessRecord(0, "GET", "/shop", 404, 0.01)
         assert re.sub(r"\x1b\[\d+m", "", access_line(access, coloured=True)) == access_line(access)
 
 
 @asynccontextmanager
 async def proxied(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any], tmp_path: Path
-) -> AsyncIterator[tuple[str, list[Access]]]:
+) -> AsyncIterator[tuple[str, list[AccessRecord]]]:
     """The address of a proxy in front of `serve`, and the calls that it reports."""
-    calls: list[Access] = []
+    calls: list[AccessRecord] = []
 
     async def find(target: bytes) -> Hop:
         if target.startswith(b"/gone"):

@@ -18,7 +18,7 @@ from kaon.build.build import Built
 from kaon.cli.deploy.result import how_to_call
 from kaon.cli.deploy.spec import DeployOptions, merged
 from kaon.cli.describe import deployment_page
-from kaon.cli.dev.access_log import Access, access_line
+from kaon.cli.dev.access_log import AccessRecord, access_line
 from kaon.cli.rollout.pages import canary_page, shadow_page
 from kaon.cli.shared import charts, spec_changes, tables
 from kaon.cli.shared.log_lines import log_text
@@ -192,10 +192,10 @@ def describe_output(columns: int) -> str:
 
 def dev_output(columns: int) -> str:
     calls = [
-        Access(NOW, "POST", f"/{NAME}/recommend", 200, 0.00312),
-        Access(NOW + 1.5, "GET", f"/{NAME}/products/by-category/{'household-' * 8}/12345", 404, 0.0123),
-        Access(NOW + 2, "POST", f"/{NAME}/v1/chat/completions", 503, 12.345),
-        Access(NOW + 3, "GET", f"/{NAME}/stream", 0, 123.456),
+        AccessRecord(NOW, "POST", f"/{NAME}/recommend", 200, 0.00312),
+        AccessRecord(NOW + 1.5, "GET", f"/{NAME}/products/by-category/{'household-' * 8}/12345", 404, 0.0123),
+        AccessRecord(NOW + 2, "POST", f"/{NAME}/v1/chat/completions", 503, 12.345),
+        AccessRecord(NOW + 3, "GET", f"/{NAME}/stream", 0, 123.456),
     ]
     return "\n".join(access_line(call, columns=columns) for call in calls)
 

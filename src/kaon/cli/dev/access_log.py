@@ -12,7 +12,7 @@ _MIN_PATH_COLUMNS = 12
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessRecord:
     """A call and how it ended."""
 
     at: float
@@ -24,7 +24,7 @@ class Access:
     took_s: float
 
 
-def access_line(access: Access, *, columns: int | None = None, coloured: bool = False) -> str:
+def access_line(access: AccessRecord, *, columns: int | None = None, coloured: bool = False) -> str:
     """Time, method, path, status and milliseconds, in one line of at most `columns`; only the path is cut."""
     at = datetime.fromtimestamp(access.at, UTC).strftime("%H:%M:%S.%f")[:-3]
     method, path = plain(access.method), plain(access.path)

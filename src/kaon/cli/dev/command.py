@@ -21,7 +21,7 @@ import typer
 from kaon.build.environments import Environments
 from kaon.build.locks import lock_for
 from kaon.build.requirements import read_requirements
-from kaon.cli.dev.access_log import Access, access_line
+from kaon.cli.dev.access_log import AccessRecord, access_line
 from kaon.cli.dev.chosen import chosen_services
 from kaon.cli.dev.replicas import DevService
 from kaon.cli.dev.session import DevOutput, DevSession
@@ -108,7 +108,7 @@ def _output(services: Sequence[DevService]) -> DevOutput:
     def columns() -> int | None:
         return shutil.get_terminal_size().columns if is_terminal else None
 
-    def print_access(access: Access) -> None:
+    def print_access(access: AccessRecord) -> None:
         print(access_line(access, columns=columns(), coloured=is_terminal), file=sys.stderr, flush=True)
 
     def print_line(name: str, text: str) -> None:

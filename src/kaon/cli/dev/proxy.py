@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import h11
 
-from kaon.cli.dev.access_log import Access
+from kaon.cli.dev.access_log import AccessRecord
 from kaon.errors import InvalidInput, KaonError, Unavailable
 from kaon.runtime.answers import problem_answer
 
@@ -51,7 +51,7 @@ Find: TypeAlias = Callable[[bytes], Awaitable[Hop]]
 class Proxy:
     """Serves connections. Each call ends with `on_access`."""
 
-    def __init__(self, find: Find, on_access: Callable[[Access], None]) -> None:
+    def __init__(self, find: Find, on_access: Callable[[AccessRecord], None]) -> None:
         self._find = find
         self._on_access = on_access
 
@@ -84,7 +84,7 @@ class Proxy:
         finally:
             path = request.target.partition(b"?")[0].decode("latin-1")
             took_s = time.monotonic() - began
-            self._on_access(Access(time.time(), request.method.decode(), path, status, took_s))
+            self._on_access(AccessRecord(time.time(), request.method.decode(), path, status, took_s))
         return client.http.our_state is h11.DONE and client.http.their_state is h11.DONE
 
     async def _forwarded(self, client: _Peer, request: h11.Request) -> int:

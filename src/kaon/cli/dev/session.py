@@ -15,7 +15,7 @@ from pathlib import Path
 from watchfiles import Change, DefaultFilter, awatch
 
 from kaon.build.limits import LOCK
-from kaon.cli.dev.access_log import Access
+from kaon.cli.dev.access_log import AccessRecord
 from kaon.cli.dev.proxy import Hop, Proxy
 from kaon.cli.dev.replicas import DevReplica, DevService, launch_of
 from kaon.cli.dev.routing import DevRoute, below_name, find_route
@@ -30,7 +30,7 @@ class DevOutput:
     """Where a session reports what happens."""
 
     note: Callable[[str], None]
-    access: Callable[[Access], None]
+    access: Callable[[AccessRecord], None]
     line: Callable[[str, str], None]
     """Gets the service and a line of its process."""
 
