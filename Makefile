@@ -47,7 +47,7 @@ run: .venv/.run ## the platform with a real recommender on it, until Ctrl-C
 	@$(BIN)/python examples/shop/run.py
 
 test: lint docs ## everything that must be green
-	$(BIN)/pytest -rs -n 4 --dist loadfile --no-loadscope-reorder --junitxml .venv/test-results.xml
+	$(BIN)/pytest -rfEs -n 4 --dist loadfile --no-loadscope-reorder --junitxml .venv/test-results.xml
 
 openapi: .venv/.run ## write docs/reference/openapi.json anew
 	$(BIN)/python -m kaon.api docs/reference/openapi.json

@@ -21,6 +21,7 @@ from tests.waiting import until
 from kaon import processes
 from kaon.agent.observe.probes import ControlSockets
 from kaon.build import archive
+from kaon.build.limits import DEFAULT_LIMITS
 from kaon.drivers.fake import Behaviour
 from kaon.drivers.port import Driver, Workload
 from kaon.drivers.process import preparation
@@ -96,7 +97,7 @@ class Hanging:
         self._lock = threading.Lock()
         monkeypatch.setattr(preparation.archive, "extract", self._extract)
 
-    def _extract(self, file: Path, target: Path, *, digest: str) -> object:
+    def _extract(self, file: Path, target: Path, *_: object, digest: str) -> object:
         with self._lock:
             self.begun += 1
         assert file.exists(), "what is queued is still there when its turn comes"
@@ -157,7 +158,7 @@ async def test_an_install_that_hangs_is_given_up_with_the_reason(
     hanging = Hanging(monkeypatch)
     place = ProcessPlace(tmp_path, tmp_path / "run")
     places = Places(tmp_path / "agent", tmp_path / "run")
-    artifacts = ArtifactPreparer(place.fetch, Workers("install", 1))
+    artifacts = ArtifactPreparer(place.fetch, Workers("install", 1), DEFAULT_LIMITS)
     done: list[str] = []
     with pytest.raises(Unavailable, match=r"not installed within 0 minutes\. It was unpacking the artifact\."):
         await Preparation(places, [artifacts], within_s=0.5).prepare(place.artifact, done.append)
@@ -190,7 +191,7 @@ async def test_a_replica_whose_children_do_not_end_is_seen_as_ended_and_they_are
     await driver.start(workload)
     await observed(driver, workload.spec.id, running)
 
-    async def stuck(*_: object) -> None:
+    async def stuck(*_: object, **__: object) -> None:
         raise Unavailable("Processes [7] do not end, even when killed.")
 
     with monkeypatch.context() as patched:
@@ -216,7 +217,7 @@ async def test_what_an_earlier_agent_left_and_cannot_be_taken_over_does_not_stop
     launch = Places(place.home / "agent", place.run_dir).launch_file(workload.spec.id)
     launch.write_text('{"from": "the future"}')
 
-    async def stuck(*_: object) -> None:
+    async def stuck(*_: object, **__: object) -> None:
         raise Unavailable("Processes [7] do not end, even when killed.")
 
     with monkeypatch.context() as patched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaon.laws.keep_alive import ENOUGH, LEAST_S, MOST_S, Gaps, bound_s, keep_s, learn, recall, start_cost_s
+from kaon.laws.keep_alive import ENOUGH, LEAST_S, MOST_S, Gaps, bound_s, gaps_between, keep_s, learn, start_cost_s
 from kaon.types.objective import Objective, Weights
 
 costs = st.floats(LEAST_S, MOST_S)
@@ -74,5 +74,5 @@ def test_a_start_costs_its_time_and_the_waiting_of_whoever_is_held() -> None:
 
 def test_gaps_are_recalled_from_the_minutes_in_which_somebody_called() -> None:
     minutes = [(60.0 * minute, 60.0 * (minute + 1)) for minute in (0, 1, 2, 8, 9, 40)]
-    assert recall(minutes) == learn(learn(Gaps(), 300.0), 1800.0)
-    assert recall([]) == Gaps()
+    assert gaps_between(minutes) == learn(learn(Gaps(), 300.0), 1800.0)
+    assert gaps_between([]) == Gaps()

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kaon.errors import Conflict, InvalidInput, NotFound
+from pydantic import ValidationError
+
+from kaon.errors import Conflict, InvalidInput, NotFound, Unavailable
 from kaon.laws.datasets import check_files, reference, resolved, size_of
 from kaon.store.port import AnyResource, Blobs
 from kaon.store.snapshot import Snapshot
@@ -89,7 +91,11 @@ async def _whole(data: bytes) -> AsyncIterator[bytes]:
 
 async def read_manifest(blobs: Blobs, digest: str) -> DatasetManifest:
     """The manifest of that digest in a workspace's space. Raises `NotFound`, `Unavailable`."""
-    return DatasetManifest.model_validate_json(b"".join([chunk async for chunk in blobs.read(digest)]))
+    content = b"".join([chunk async for chunk in blobs.read(digest)])
+    try:
+        return DatasetManifest.model_validate_json(content)
+    except ValidationError:
+        raise Unavailable(f"The manifest {digest} is stored in a form that this server cannot read.") from None
 
 
 def versions_of(snapshot: Snapshot, workspace: str, dataset: str) -> dict[int, AnyResource]:

@@ -22,7 +22,8 @@ from tests.figures import examples
 from kaon.store import open_store
 from kaon.types.key import Role
 
-from .world import DIGEST, REPLICA, populate, world_of
+from .test_api_security import PUSH, RUNNING, jobs_of, plan_spare, push_spare
+from .world import DIGEST, REPLICA, World, populate, world_of
 
 DOCUMENT = json.loads((Path(__file__).parents[3] / "docs/reference/openapi.json").read_text(encoding="utf-8"))
 OPERATIONS = sorted(
@@ -31,7 +32,7 @@ OPERATIONS = sorted(
     for method, operation in item.items()
 )
 KNOWN = ["default", "web", "other", "token", "local", DIGEST, REPLICA, "0" * 32, "root", "identity-web"]
-THERE = {"ws": "default", "deployment": "web", "cloud": "local"}
+THERE = {"ws": "default", "deployment": "web", "cloud": "local", "manifest": PUSH, "digest": DIGEST}
 AGENT_S = [operation for operation in OPERATIONS if "/clouds/{cloud}/" in operation[1]]
 CASES = examples(200)
 
@@ -97,7 +98,8 @@ def requests(draw: st.DrawFn, role: Role) -> dict[str, Any]:
     for parameter in operation.get("parameters", ()):
         schema = parameter["schema"]
         if parameter["in"] == "path":
-            there = [st.just(THERE.get(parameter["name"], "default")) for _ in range(3)]
+            ids = {"id": RUNNING if "/attempts/" in path else REPLICA}
+            there = [st.just((THERE | ids).get(parameter["name"], "default")) for _ in range(3)]
             value = draw(st.one_of(*there, st.sampled_from(KNOWN), of_schema(schema)))
             path = path.replace("{" + parameter["name"] + "}", quote(str(value), safe="", errors="replace") or "x")
         elif draw(st.booleans()):
@@ -130,6 +132,14 @@ def loop() -> Any:
         yield runner
 
 
+async def with_data(world: World) -> None:
+    """A running job, and a dataset that a planned replica has."""
+    await jobs_of(world)
+    async with world.client(world.keys["root"]) as root:
+        await push_spare(root)
+    await plan_spare(world)
+
+
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.AGENT])
 def test_nothing_that_is_sent_is_a_5xx(loop: asyncio.Runner, role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kaon.api.broker.PICKUP_S", 0.01)
@@ -143,6 +153,7 @@ def test_nothing_that_is_sent_is_a_5xx(loop: asyncio.Runner, role: Role, monkeyp
         exits = world_of(home, open_store(f"sqlite:///{home / 'kaon.db'}"))
         world = await exits.__aenter__()
         await populate(world)
+        await with_data(world)
         scope = {"cloud": "local"} if role is Role.AGENT else {}
         return world, await world.key("fuzz", role, **scope)
 

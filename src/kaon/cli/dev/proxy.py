@@ -170,10 +170,16 @@ def _onward(request: h11.Request, hop: Hop) -> h11.Request:
 
 
 async def _send_body(client: _Peer, replica: _Peer) -> None:
-    """Forward the request's body; then end the connection to the replica when the caller disconnects."""
-    with suppress(OSError, h11.ProtocolError):
+    """Forward the request's body; then end the connection to the replica when the caller disconnects.
+
+    A replica that takes no more of the body, since it is too large, is left to answer.
+    """
+    with suppress(OSError, h11.RemoteProtocolError):
         while isinstance(event := await client.event(), h11.Data | h11.EndOfMessage):
-            await replica.send(event)
+            try:
+                await replica.send(event)
+            except (OSError, h11.LocalProtocolError):
+                return
             if isinstance(event, h11.EndOfMessage):
                 break
         ahead = 0
