@@ -36,7 +36,7 @@ from kaon.testing.places import ProcessPlace, pack_files
 from kaon.types.key import Access
 from kaon.types.replica import Phase
 
-from .test_process_driver import ask
+from .test_process_driver import ask, ask_for_too_much
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ async def test_installs_that_hang_do_not_hold_up_the_memory_watch(
             digest, _ = pack_files(place.home, "echo:Echo", {"echo.py": b"n = %d\n" % number})
             await driver.start(sample_workload(digest, ordinal=number + 1))
         await until(lambda: hanging.begun == AT_ONCE)
-        await ask(driver, hungry.spec.id, "/?use_bytes=100000000")
+        await ask_for_too_much(driver, hungry.spec.id)
         observation = await observed(driver, hungry.spec.id, ended)
         assert "its limit is 16 MiB" in observation.reason
         assert hanging.begun == AT_ONCE, "no more at once than that"

@@ -71,6 +71,12 @@ async def ask(driver: Driver, replica: str, target: str = "/") -> dict[str, obje
     return answered
 
 
+async def ask_for_too_much(driver: Driver, replica: str) -> None:
+    """Have a replica use 100 MB of memory; it may be killed before it has answered."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        await ask(driver, replica, "/?use_bytes=100000000")
+
+
 def runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
@@ -226,8 +232,7 @@ async def test_a_replica_over_its_memory_is_killed_and_the_figures_are_the_reaso
     await driver.start(workload)
     await observed(driver, workload.spec.id, running)
     await ask(driver, workload.spec.id)
-    with suppress(asyncio.IncompleteReadError, ConnectionError):  # it may be killed before it has answered
-        await ask(driver, workload.spec.id, "/?use_bytes=100000000")
+    await ask_for_too_much(driver, workload.spec.id)
     sighting = await observed(driver, workload.spec.id, ended)
     assert "MiB of memory, its limit is 16 MiB" in sighting.reason
 
