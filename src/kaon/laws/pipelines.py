@@ -5,7 +5,7 @@
        |-> Skipped | Cancelled
 
 A step is submitted when all steps before it have passed. When one does not pass, the steps behind it are skipped, and
-the others run to their end.
+the others run to their end. A pipeline that was cancelled sets no label any more.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def advance(
         steps[step.name] = after
         if job is not None:
             submit[job_name(name, step.name)] = job
-        if after.state.passed and step.label is not None and step.label.output in after.outputs:
+        if after.state.passed and step.label is not None and not status.cancelled:
             labels.append((after.outputs[step.label.output], step.label.label))
     cancel = [step for step, now in steps.items() if status.cancelled and now.state is StepState.SUBMITTED]
     state, reason = _end(steps, cancelled=status.cancelled)
