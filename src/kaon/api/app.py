@@ -28,6 +28,9 @@ from kaon.api import (
     cloud_datasets,
     cloud_owners,
     clouds,
+    dataset_pushes,
+    dataset_versions,
+    dataset_views,
     datasets,
     decisions,
     deployments,
@@ -78,7 +81,7 @@ from kaon.version import __version__
 COLLECTIONS = {
     module.collection.kind.name: module.collection
     for module in (artifacts, clouds, deployments, events, jobs, keys, replicas, rollouts, secret_values, workspaces)
-} | {each.kind.name: each for each in (datasets.collection, datasets.versions_collection)}
+} | {each.kind.name: each for each in (dataset_views.collection, dataset_views.versions_collection)}
 """The collections of the kinds that need more than their declaration."""
 
 
@@ -95,7 +98,8 @@ def routes() -> list[AuthorizedRoute]:
         *found,
         *upload_routes,
         *datasets.router,
-        *datasets.versions_router,
+        *dataset_pushes.router,
+        *dataset_versions.router,
         *cloud_datasets.router,
         *cloud_owners.router,
     ]

@@ -8,7 +8,7 @@ from fastapi import Path, Query
 from fastapi.responses import StreamingResponse
 
 from kaon.api.context import ApiContext, CloudParam, WithContext
-from kaon.api.datasets import BYTES_ANSWER, CountParam, FirstParam, files_streamed
+from kaon.api.dataset_views import BYTES_ANSWER, CountParam, FirstParam, files_streamed
 from kaon.api.router import AuthorizedRouter
 from kaon.errors import NotFound
 from kaon.types.dataset import DatasetManifest
