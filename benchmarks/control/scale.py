@@ -138,7 +138,7 @@ async def _changes_ms(platform: Platform) -> list[float]:
         for number in range(CHANGES):
             await asyncio.sleep(0.05)
             found = await platform.store.get("deployment", WS, "d7")
-            with platform.snapshot.changes_of("deployment", WS, "d7") as changed:
+            with platform.snapshot.changes_of(("deployment", WS, "d7")) as changed:
                 began = time.perf_counter()
                 made = await platform.store.update_spec(found, wanted(found.spec.scaling.min, number + 1))
                 while not _decided(platform.snapshot.get("deployment", WS, "d7"), made):
