@@ -54,7 +54,10 @@ async def test_unknown_fields_of_a_newer_agent_are_ignored(tmp_path: Path, route
 
 WIRE_READS = {
     ("api/router.py", "_bulk_reader.validate_json"): "of a large body, which is read again by the route",
-    ("api/datasets.py", "codec_of(DatasetManifest).bulk_reader.validate_json"): "a large body, without unknown fields",
+    (
+        "api/dataset_pushes.py",
+        "codec_of(DatasetManifest).bulk_reader.validate_json",
+    ): "a large body, without unknown fields",
     ("api/rollouts.py", "ShadowReport.model_validate_json"): "from an agent",
     ("api/replicas.py", "LogLine.model_validate_json"): "from an agent",
     ("api/views.py", "Scaling.model_validate"): "of a request that was read",

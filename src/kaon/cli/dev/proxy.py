@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -103,7 +104,7 @@ class Proxy:
                 await _join(client, replica)
             return status
         finally:
-            replica.writer.close()
+            replica.close()
 
 
 class _Peer:
@@ -127,8 +128,15 @@ class _Peer:
     async def send(self, event: h11.Event) -> None:
         """Send an event to this side."""
         if data := self.http.send(event):
-            self.writer.write(data)
-            await self.writer.drain()
+            await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.writer.close()
 
     async def answer(self, error: KaonError, status: int | None = None) -> None:
         """Answer this side's request with an error, and end the connection."""
@@ -140,7 +148,26 @@ class _Peer:
         await self.send(h11.EndOfMessage())
 
 
-async def _connected(address: str) -> _Peer:
+class _Replica(_Peer):
+    """The side of a replica, which may answer and close before it has read the whole request.
+
+    A failed write must not end the reading, as it does with a stream's writer: the answer would be lost. So it writes
+    to the same socket by another descriptor.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(h11.CLIENT, reader, writer)
+        self._socket: socket.socket = writer.get_extra_info("socket").dup()
+
+    async def _write(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    def close(self) -> None:
+        super().close()
+        self._socket.close()
+
+
+async def _connected(address: str) -> _Replica:
     try:
         if address.startswith("unix:"):
             streams = await asyncio.open_unix_connection(address.removeprefix("unix:"))
@@ -149,7 +176,7 @@ async def _connected(address: str) -> _Peer:
             streams = await asyncio.open_connection(host.strip("[]"), int(port))
     except OSError:
         raise Unavailable("The service does not run any more.", hint="See its last lines above.") from None
-    return _Peer(h11.CLIENT, *streams)
+    return _Replica(*streams)
 
 
 def _onward(request: h11.Request, hop: Hop) -> h11.Request:
@@ -188,7 +215,7 @@ async def _send_body(client: _Peer, replica: _Peer) -> None:
             ahead += len(data)
         if ahead >= _AHEAD_BYTES:
             return
-    replica.writer.close()
+    replica.writer.close()  # ends the reading too; `close` follows
 
 
 async def _send_answer(replica: _Peer, client: _Peer) -> int:
