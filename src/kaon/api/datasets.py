@@ -56,11 +56,11 @@ async def delete_dataset(
         for version in rows:
             if users := needed_by(used.get(version.name, [])):
                 raise in_use_by(version.name, users)
-        gone = [Delete(version) for version in rows]
-        records = RecordAudit([audit.record_of(context, caller, change) for change in gone])
-        message = f"Deleted, with {len(gone):,} versions."
+        deletions = [Delete(version) for version in rows]
+        records = RecordAudit([audit.record_of(context, caller, change) for change in deletions])
+        message = f"Deleted, with {len(deletions):,} versions."
         own = audit.recorded(context, caller, Delete(dataset), "DatasetDeleted", message)
-        await context.store.write([*gone, records, *own])
+        await context.store.write([*deletions, records, *own])
 
     await edits.retry_on_conflict(attempt)
 
