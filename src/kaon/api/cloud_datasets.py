@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path
 from fastapi.responses import StreamingResponse
 
 from kaon.api.context import ApiContext, CloudParam, WithContext
-from kaon.api.dataset_views import BYTES_ANSWER, CountParam, FirstParam, files_streamed
+from kaon.api.dataset_views import BYTES_ANSWER, CountParam, FirstParam, OffsetParam, files_streamed
 from kaon.api.router import AuthorizedRouter
 from kaon.errors import NotFound
 from kaon.types.dataset import DatasetManifest
@@ -40,7 +40,7 @@ async def get_planned_files(
     first: FirstParam,
     count: CountParam,
     context: WithContext,
-    offset: Annotated[int, Query(ge=0, le=2**50, description="Bytes of the first file that are left out.")] = 0,
+    offset: OffsetParam = 0,
 ) -> StreamingResponse:
     """The bytes of `count` files of a version that the plan names, from the `first` on, one after the other."""
     return await files_streamed(context, _workspace(context, cloud, manifest), manifest, first, count, offset)

@@ -15,6 +15,7 @@ from kaon.api.dataset_views import (
     BYTES_ANSWER,
     CountParam,
     FirstParam,
+    OffsetParam,
     VersionParam,
     check_whole_workspace,
     files_streamed,
@@ -68,7 +69,7 @@ async def get_files(
     count: CountParam,
     context: WithContext,
     caller: WithCaller,
-    offset: Annotated[int, Query(ge=0, le=2**50, description="Bytes of the first file that are left out.")] = 0,
+    offset: OffsetParam = 0,
 ) -> StreamingResponse:
     """The bytes of `count` files from the `first` on, one after the other."""
     version = version_seen(context, caller, ws, name)

@@ -37,6 +37,7 @@ FILES_AT_ONCE = 10_000
 VersionParam = Annotated[VersionName, PathParameter(alias="name")]
 FirstParam = Annotated[int, Query(ge=0, le=10**7, description="Index of the first file in the manifest.")]
 CountParam = Annotated[int, Query(ge=1, le=FILES_AT_ONCE, description="How many files, from the first one on.")]
+OffsetParam = Annotated[int, Query(ge=0, le=2**50, description="Bytes of the first file that are left out.")]
 BYTES_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
